@@ -1,0 +1,4 @@
+"""The lab's glue: assembles kernels, boots them, runs and reports tests.
+
+Everything here runs inside the lab root (see ci/lab/enter).
+"""

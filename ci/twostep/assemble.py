@@ -1,0 +1,169 @@
+"""The assembled tree: base source, our files laid over it, our hooks applied.
+
+Two steps. `assembled` computes, without touching a tree, the content of every
+path that differs from the base; `sync` makes a tree agree, writing only what
+changed, so that make rebuilds only that.
+
+A tree starts as hard links to the base. Writing therefore always replaces a
+file, never changes one in place, and a file that returns to its base content
+is written anew too: its time must be later than the object built from ours.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from twostep.paths import KERNEL, SRC, on_host
+from twostep.problem import Problem
+from twostep.source import Source
+
+MANIFEST = ".twostep-manifest"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One step of the series: an area's files, or one hook patch."""
+
+    area: str
+    path: Path  # a files/ folder or a .patch file
+
+    @property
+    def is_hook(self) -> bool:
+        """Whether this is a patch rather than a folder of files."""
+        return self.path.suffix == ".patch"
+
+    def targets(self) -> list[str]:
+        """The kernel paths that this part writes."""
+        if not self.is_hook:
+            return sorted(
+                str(file.relative_to(self.path)) for file in self.path.rglob("*") if file.is_file()
+            )
+        text = self.path.read_text(encoding="utf-8")
+        found = re.findall(r"^(?:---|\+\+\+) [ab]/(\S+)", text, re.M)
+        if not found:
+            raise Problem(f"hook {_name(self.path)} changes no file")
+        return sorted(set(found))
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(SRC)) if path.is_relative_to(SRC) else on_host(path)
+
+
+def series(kernel: Path = KERNEL) -> list[Part]:
+    """The parts in order: of each area in kernel/series its files, then its hooks.
+
+    A line of kernel/series is AREA (its files folder) or AREA/patches/NAME.patch.
+    """
+    parts = []
+    for line in (kernel / "series").read_text(encoding="utf-8").splitlines():
+        entry = line.split("#")[0].strip()
+        if not entry:
+            continue
+        path = kernel / entry
+        if path.suffix != ".patch":
+            path = path / "files"
+        if not path.exists():
+            raise Problem(f"kernel/series names {entry}, but {_name(path)} does not exist")
+        parts.append(Part(entry.split("/patches/")[0], path))
+    listed = {part.path for part in parts}
+    for patch in sorted(kernel.rglob("patches/*.patch")):
+        if patch not in listed:
+            raise Problem(f"{_name(patch)} is not listed in kernel/series")
+    for files in sorted(kernel.rglob("files")):
+        if files.is_dir() and files not in listed:
+            raise Problem(f"{_name(files)} is not listed in kernel/series")
+    return parts
+
+
+def _apply(hook: Part, scratch: Path, release: str) -> None:
+    """Apply one hook to the files in SCRATCH with zero fuzz."""
+    result = subprocess.run(
+        ["patch", "-p1", "--fuzz=0", "--force", "--no-backup-if-mismatch", "--reject-file=-"],
+        cwd=scratch,
+        stdin=hook.path.open("rb"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if result.returncode == 0:
+        return
+    file = hunk = ""
+    for line in result.stdout.splitlines():
+        if line.startswith(("patching file ", "checking file ")):
+            file = line.split(" ", 2)[2]
+        if "FAILED" in line or "can't find file" in line or "No file to patch" in line:
+            hunk = line.strip().rstrip(".")
+            break
+    raise Problem(
+        f"hook {_name(hook.path)} does not apply to linux {release}: {file}: {hunk}",
+        hint="refresh the hook against this release; nothing was built",
+    )
+
+
+def assembled(source: Source, parts: Sequence[Part]) -> dict[str, bytes | None]:
+    """Content of every path that PARTS write; None for one they delete."""
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        touched: set[str] = set()
+        for part in parts:
+            for target in part.targets():
+                there = scratch / target
+                if part.is_hook and target not in touched and (source.tree / target).exists():
+                    there.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(source.tree / target, there)
+                elif not part.is_hook:
+                    there.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(part.path / target, there)
+                touched.add(target)
+            if part.is_hook:
+                _apply(part, scratch, source.release)
+        return {
+            target: (scratch / target).read_bytes() if (scratch / target).exists() else None
+            for target in sorted(touched)
+        }
+
+
+def _replace(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(path.name + ".twostep-new")
+    new.write_bytes(content)
+    new.rename(path)
+
+
+def sync(tree: Path, source: Source, content: dict[str, bytes | None]) -> list[str]:
+    """Make TREE equal to SOURCE with CONTENT on top; return what was written.
+
+    The caller holds the tree's lock. An interrupted sync is finished by the
+    next: the manifest names every path that may differ before any does.
+    """
+    manifest = tree / MANIFEST
+    if not manifest.exists():
+        subprocess.run(["rm", "-rf", str(tree)], check=True)
+        tree.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["cp", "-al", str(source.tree), str(tree)], check=True)
+        manifest.write_text("[]", encoding="utf-8")
+    ours = set(json.loads(manifest.read_text(encoding="utf-8")))
+    manifest.write_text(json.dumps(sorted(ours | set(content))), encoding="utf-8")
+
+    written = []
+    for target in sorted(ours | set(content)):
+        base = source.tree / target
+        wanted = content[target] if target in content else None
+        if target not in content and base.exists():
+            wanted = base.read_bytes()
+        path = tree / target
+        if wanted is None:
+            if path.exists():
+                path.unlink()
+                written.append(target)
+        elif not path.exists() or path.read_bytes() != wanted:
+            _replace(path, wanted)
+            written.append(target)
+    manifest.write_text(json.dumps(sorted(content)), encoding="utf-8")
+    return written

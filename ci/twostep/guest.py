@@ -1,0 +1,55 @@
+"""The 9p folder that tells a guest what to do: init, agent, settings, command, programs."""
+
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+from twostep.cache import file_digest, key, locked
+from twostep.options import Machine
+from twostep.paths import CACHE, SRC, lab_key
+from twostep.problem import Problem
+
+GUEST = SRC / "ci/guest"
+
+
+def program(source: Path, *flags: str) -> Path:
+    """SOURCE, a C program of ours, compiled; kept in the cache by its content."""
+    name = source.stem
+    folder = CACHE / "program" / f"{name}-{key([file_digest(source), lab_key(), *flags])}"
+    binary = folder / name
+    if not binary.exists():
+        with locked(folder, f"compiling {source.name}"):
+            folder.mkdir(parents=True, exist_ok=True)
+            new = folder / f"{name}.new"
+            result = subprocess.run(
+                ["gcc", "-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-o", str(new), str(source), *flags],
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
+            if result.returncode != 0:
+                raise Problem(f"{source.relative_to(SRC)} does not compile: {result.stderr.strip()}")
+            new.rename(binary)
+    return binary
+
+
+def guest_folder(machine: Machine, folder: Path) -> Path:
+    """Fill FOLDER for one run and return it."""
+    shutil.copy(GUEST / "init", folder / "init")
+    shutil.copy(program(GUEST / "agent.c"), folder / "agent")
+    (folder / "bin").mkdir()
+    (folder / "command").write_bytes(b"".join(os.fsencode(word) + b"\0" for word in machine.command))
+    settings = {
+        "share": "yes" if machine.share else "no",
+        "rxe": "yes" if machine.rxe else "no",
+    }
+    exports = {
+        name: os.environ[name] for name in ("TERM", "LINES", "COLUMNS") if machine.tty and name in os.environ
+    }
+    lines = [f"{name}={value}" for name, value in settings.items()]
+    lines += [f"export {name}={shlex.quote(value)}" for name, value in exports.items()]
+    (folder / "settings").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    folder.chmod(0o755)
+    return folder
