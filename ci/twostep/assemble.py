@@ -10,6 +10,7 @@ is written anew too: its time must be later than the object built from ours.
 """
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -50,8 +51,47 @@ class Part:
         return sorted(set(found))
 
 
+@dataclass(frozen=True)
+class Blob:
+    """What a path holds: as much as git records of it."""
+
+    data: bytes
+    executable: bool = False
+
+    @staticmethod
+    def of(path: Path) -> "Blob | None":
+        """What is at PATH, None if nothing is."""
+        return Blob(path.read_bytes(), os.access(path, os.X_OK)) if path.exists() else None
+
+    def write(self, path: Path) -> None:
+        """Put this at PATH as a file of its own, never through a hard link."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_name(path.name + ".twostep-new")
+        new.write_bytes(self.data)
+        new.chmod(0o755 if self.executable else 0o644)
+        new.rename(path)
+
+
+Content = dict[str, Blob | None]  # by kernel path; None where the path is deleted
+
+
 def _name(path: Path) -> str:
     return str(path.relative_to(SRC)) if path.is_relative_to(SRC) else on_host(path)
+
+
+def areas(parts: Sequence[Part]) -> list[tuple[str, list[Part]]]:
+    """The areas in order, each with its parts."""
+    found: list[tuple[str, list[Part]]] = []
+    for part in parts:
+        if not found or found[-1][0] != part.area:
+            if part.area in [area for area, _ in found]:
+                raise Problem(
+                    f"kernel/series comes back to {part.area} after {found[-1][0]}; "
+                    "the lines of an area stand together, it is one patch of the series"
+                )
+            found.append((part.area, []))
+        found[-1][1].append(part)
+    return found
 
 
 def series(kernel: Path = KERNEL) -> list[Part]:
@@ -77,6 +117,7 @@ def series(kernel: Path = KERNEL) -> list[Part]:
     for files in sorted(kernel.rglob("files")):
         if files.is_dir() and files not in listed:
             raise Problem(f"{_name(files)} is not listed in kernel/series")
+    areas(parts)
     return parts
 
 
@@ -106,8 +147,8 @@ def _apply(hook: Part, scratch: Path, release: str) -> None:
     )
 
 
-def assembled(source: Source, parts: Sequence[Part]) -> dict[str, bytes | None]:
-    """Content of every path that PARTS write; None for one they delete."""
+def assembled(source: Source, parts: Sequence[Part]) -> Content:
+    """Content of every path that PARTS write."""
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         touched: set[str] = set()
@@ -116,27 +157,17 @@ def assembled(source: Source, parts: Sequence[Part]) -> dict[str, bytes | None]:
                 there = scratch / target
                 if part.is_hook and target not in touched and (source.tree / target).exists():
                     there.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(source.tree / target, there)
+                    shutil.copy(source.tree / target, there)
                 elif not part.is_hook:
                     there.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(part.path / target, there)
+                    shutil.copy(part.path / target, there)
                 touched.add(target)
             if part.is_hook:
                 _apply(part, scratch, source.release)
-        return {
-            target: (scratch / target).read_bytes() if (scratch / target).exists() else None
-            for target in sorted(touched)
-        }
+        return {target: Blob.of(scratch / target) for target in sorted(touched)}
 
 
-def _replace(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(path.name + ".twostep-new")
-    new.write_bytes(content)
-    new.rename(path)
-
-
-def sync(tree: Path, source: Source, content: dict[str, bytes | None]) -> list[str]:
+def sync(tree: Path, source: Source, content: Content) -> list[str]:
     """Make TREE equal to SOURCE with CONTENT on top; return what was written.
 
     The caller holds the tree's lock. An interrupted sync is finished by the
@@ -153,17 +184,14 @@ def sync(tree: Path, source: Source, content: dict[str, bytes | None]) -> list[s
 
     written = []
     for target in sorted(ours | set(content)):
-        base = source.tree / target
-        wanted = content[target] if target in content else None
-        if target not in content and base.exists():
-            wanted = base.read_bytes()
+        wanted = content[target] if target in content else Blob.of(source.tree / target)
         path = tree / target
+        if Blob.of(path) == wanted:
+            continue
         if wanted is None:
-            if path.exists():
-                path.unlink()
-                written.append(target)
-        elif not path.exists() or path.read_bytes() != wanted:
-            _replace(path, wanted)
-            written.append(target)
+            path.unlink()
+        else:
+            wanted.write(path)
+        written.append(target)
     manifest.write_text(json.dumps(sorted(content)), encoding="utf-8")
     return written

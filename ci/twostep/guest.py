@@ -39,7 +39,9 @@ def guest_folder(machine: Machine, folder: Path) -> Path:
     """Fill FOLDER for one run and return it."""
     shutil.copy(GUEST / "init", folder / "init")
     shutil.copy(program(GUEST / "agent.c"), folder / "agent")
-    (folder / "bin").mkdir()
+    programs = folder / "bin"
+    programs.mkdir()
+    shutil.copy(program(SRC / "userspace/odp-tests/rdma-data.c", "-libverbs"), programs)
     (folder / "command").write_bytes(b"".join(os.fsencode(word) + b"\0" for word in machine.command))
     settings = {
         "share": "yes" if machine.share else "no",

@@ -63,7 +63,7 @@ class Kernel:
 def kernel_key(flavour: Flavour, base: Source, parts: Sequence[Part]) -> str:
     """Names everything that decides what the kernel will be."""
     inputs: list[str] = [flavour.name, base.version, toolchain()]
-    inputs += [wish.line() for wish in config.wishes_of(flavour).values()]
+    inputs += sorted(wish.line() for wish in config.wishes_of(flavour).values())
     for part in parts if flavour.ours else ():
         inputs.append(part.area)
         for file in [part.path] if part.is_hook else sorted(part.path.rglob("*")):

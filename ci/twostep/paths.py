@@ -49,6 +49,11 @@ def on_host(path: Path) -> str:
 
 
 def from_host(path: str) -> Path:
-    """The opposite: a path given by the user, relative to their folder."""
-    # The working directory already lies below /twostep/host.
-    return HOST / path.lstrip("/") if path.startswith("/") else Path.cwd() / path
+    """The opposite: a path that a user gave, relative to their folder.
+
+    A caller that is itself inside the lab (a test, make run) has a working
+    directory outside /twostep/host and gives paths of the lab.
+    """
+    if path.startswith("/") and Path.cwd().is_relative_to(HOST):
+        return HOST / path.lstrip("/")
+    return Path.cwd() / path

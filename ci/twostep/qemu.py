@@ -7,7 +7,6 @@ through it, so what it counts is the path under test.
 
 import os
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from twostep.accel import accelerator
@@ -16,13 +15,6 @@ from twostep.options import Machine
 from twostep.paths import CACHE, root_disk
 
 PORTS = ("out", "err", "status", "in")
-
-
-@dataclass
-class Sockets:
-    """File descriptors of QEMU's ends of the virtio-serial ports."""
-
-    fds: dict[str, int]
 
 
 def kernel_arguments(machine: Machine) -> str:
@@ -86,7 +78,8 @@ def command_line(
     else:
         accel = ["-accel", "kvm" if accelerator(machine.kernel) == "kvm" else "tcg,thread=multi"]
     words = [
-        "qemu-system-x86_64", "-name", "twostep", "-nodefaults", "-no-user-config",
+        # QEMU ends with this process, even if it is killed
+        "setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-name", "twostep", "-nodefaults", "-no-user-config",
         "-M", "q35,kernel-irqchip=split", *accel,
         "-cpu", "host" if "kvm" in accel else "max",
         "-m", machine.mem, "-smp", str(machine.cpus),

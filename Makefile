@@ -1,0 +1,15 @@
+# The verbs of the project; `make help` says what each does. Everything real is in ci/.
+LAB := ci/lab/enter
+export KERNEL SUITE TESTS JOBS WORKLOAD
+
+.PHONY: help run check bench shell kernel series deb clean
+help:    ; @cat ci/help
+run:     ; @$(LAB) python3 -m twostep.run
+check:   ; @$(LAB) python3 -m twostep.check
+list:    ; @$(LAB) python3 -m twostep.check --list
+shell:   ; @ci/vm --tty --rxe --nvme 1G --timeout 86400 --kernel $(or $(KERNEL),twostep) -- bash -l
+kernel:  ; @$(LAB) python3 -m twostep.build $(or $(KERNEL),twostep)
+series:  ; @$(LAB) python3 -m twostep.series
+bench:   ; @echo 'make bench: no measurements are in the repository yet' >&2; exit 1
+deb:     ; @echo 'make deb: no packages are in the repository yet' >&2; exit 1
+clean:   ; @$(LAB) rm -rf build
