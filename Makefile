@@ -9,7 +9,7 @@ check:   ; @$(LAB) python3 -m twostep.check
 list:    ; @$(LAB) python3 -m twostep.check --list
 shell:   ; @ci/vm --tty --rxe --nvme 1G --timeout 86400 --kernel $(or $(KERNEL),twostep) -- bash -l
 kernel:  ; @$(LAB) python3 -m twostep.build $(or $(KERNEL),twostep)
-series:  ; @$(LAB) python3 -m twostep.series
+series:  ; @TWOSTEP_AUTHOR="$$(git -c user.useConfigOnly=true var GIT_AUTHOR_IDENT 2>/dev/null)" $(LAB) python3 -m twostep.series
 bench:   ; @echo 'make bench: no measurements are in the repository yet' >&2; exit 1
 deb:     ; @echo 'make deb: no packages are in the repository yet' >&2; exit 1
 clean:   ; @$(LAB) rm -rf build

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from twostep.cache import key
 from twostep.paths import KERNEL, SRC, on_host
 from twostep.problem import Problem
 from twostep.source import Source
@@ -94,6 +95,12 @@ def areas(parts: Sequence[Part]) -> list[tuple[str, list[Part]]]:
     return found
 
 
+def kconfig_shape(content: Content) -> str:
+    """Names what our parts make of Kconfig; '' if they leave it alone."""
+    ours = [(path, blob) for path, blob in content.items() if Path(path).name.startswith("Kconfig")]
+    return key([part for path, blob in ours for part in (path, blob.data if blob else b"")]) if ours else ""
+
+
 def series(kernel: Path = KERNEL) -> list[Part]:
     """The parts in order: of each area in kernel/series its files, then its hooks.
 
@@ -121,30 +128,38 @@ def series(kernel: Path = KERNEL) -> list[Part]:
     return parts
 
 
+def _refusal(output: str) -> str:
+    """The file and hunk at which patch(1) gave up."""
+    file = ""
+    for line in output.splitlines():
+        for start in ("patching file ", "|+++ b/"):
+            if line.startswith(start):
+                file = line.removeprefix(start).split("\t")[0]
+        if "FAILED" in line:
+            return f"{file}: {line.strip().rstrip('.')}"
+        if "No file to patch" in line:
+            return f"{file}: there is no such file"
+    return output.strip()[-200:]
+
+
 def _apply(hook: Part, scratch: Path, release: str) -> None:
     """Apply one hook to the files in SCRATCH with zero fuzz."""
-    result = subprocess.run(
-        ["patch", "-p1", "--fuzz=0", "--force", "--no-backup-if-mismatch", "--reject-file=-"],
-        cwd=scratch,
-        stdin=hook.path.open("rb"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if result.returncode == 0:
-        return
-    file = hunk = ""
-    for line in result.stdout.splitlines():
-        if line.startswith(("patching file ", "checking file ")):
-            file = line.split(" ", 2)[2]
-        if "FAILED" in line or "can't find file" in line or "No file to patch" in line:
-            hunk = line.strip().rstrip(".")
-            break
-    raise Problem(
-        f"hook {_name(hook.path)} does not apply to linux {release}: {file}: {hunk}",
-        hint="refresh the hook against this release; nothing was built",
-    )
+    with hook.path.open("rb") as patch:
+        result = subprocess.run(
+            ["patch", "-p1", "--fuzz=0", "--force", "--no-backup-if-mismatch", "--reject-file=-"],
+            cwd=scratch,
+            stdin=patch,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+    if result.returncode != 0:
+        raise Problem(
+            f"hook {_name(hook.path)} does not apply to linux {release}: "
+            + _refusal(result.stdout),
+            hint="refresh the hook against this release; nothing was built",
+        )
 
 
 def assembled(source: Source, parts: Sequence[Part]) -> Content:

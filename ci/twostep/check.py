@@ -74,7 +74,7 @@ def _print(run: Run, number: int) -> None:
 def main() -> int:
     """The command make check."""
     suite, names = os.environ.get("SUITE", ""), os.environ.get("TESTS", "")
-    jobs = os.environ.get("JOBS", str(os.cpu_count() or 1))
+    jobs = os.environ.get("JOBS") or str(os.cpu_count() or 1)
     if not jobs.isdigit() or int(jobs) < 1:
         raise Problem(f"JOBS is '{jobs}'; it must be a number from 1", status=2)
     chosen = tests.find(suite, names)

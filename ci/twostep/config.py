@@ -7,6 +7,7 @@ others are named by the flavour and may override them.
 
 import re
 import subprocess
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,14 +86,27 @@ def lost(wishes: dict[str, Wish], dot_config: str) -> list[str]:
 
 
 def configure(
-    flavour: Flavour, linux: Path, obj: Path, release: str, folder: Path | None = None
+    flavour: Flavour,
+    linux: Path,
+    obj: Path,
+    release: str,
+    *,
+    folder: Path | None = None,
+    shape: str = "",
+    later: Container[str] = (),
 ) -> None:
-    """Write OBJ/.config for FLAVOUR, leaving its time alone when nothing changed."""
-    wishes = wishes_of(flavour, folder)
+    """Write OBJ/.config for FLAVOUR, leaving its time alone when nothing changed.
+
+    SHAPE names our changes to Kconfig: with another Kconfig the same wishes are
+    merged and checked anew. LATER are options that this tree does not have yet.
+    """
+    wishes = {
+        name: wish for name, wish in wishes_of(flavour, folder).items() if name not in later
+    }
     asked = "".join(wish.line() + "\n" for wish in wishes.values())
     stamp = obj / ".twostep-wishes"
     dot_config = obj / ".config"
-    wanted = f"{release}\n{asked}"
+    wanted = f"{release}\n{asked}{shape}"
     if dot_config.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
         return
     stamp.unlink(missing_ok=True)

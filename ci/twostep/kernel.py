@@ -16,12 +16,12 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from twostep import config, source
-from twostep.assemble import Part, assembled, series, sync
+from twostep.assemble import Part, assembled, kconfig_shape, series, sync
 from twostep.cache import file_digest, key, keep_newest, locked, require_space
 from twostep.flavours import Flavour
 from twostep.paths import CACHE, LINUX, OBJ, toolchain
@@ -60,16 +60,23 @@ class Kernel:
         return self.folder / "modules/lib/modules"
 
 
-def kernel_key(flavour: Flavour, base: Source, parts: Sequence[Part]) -> str:
+def kernel_key(
+    flavour: Flavour, base: Source, parts: Sequence[Part], fragments: Path | None = None
+) -> str:
     """Names everything that decides what the kernel will be."""
     inputs: list[str] = [flavour.name, base.version, toolchain()]
-    inputs += sorted(wish.line() for wish in config.wishes_of(flavour).values())
+    inputs += sorted(wish.line() for wish in config.wishes_of(flavour, fragments).values())
     for part in parts if flavour.ours else ():
         inputs.append(part.area)
         for file in [part.path] if part.is_hook else sorted(part.path.rglob("*")):
             if file.is_file():
                 inputs += [str(file.relative_to(part.path)), file_digest(file)]
+                inputs += ["executable"] if os.access(file, os.X_OK) else []
     return key(inputs)
+
+
+def _folder(flavour: Flavour, base: Source, parts: Sequence[Part]) -> Path:
+    return CACHE / "kernel" / f"{flavour.name}-{kernel_key(flavour, base, parts)}"
 
 
 def _finished(folder: Path, flavour: Flavour) -> Kernel | None:
@@ -86,7 +93,7 @@ def cached_kernel(flavour: Flavour) -> Kernel | None:
     if base is None:
         return None
     parts = series() if flavour.ours else []
-    return _finished(CACHE / "kernel" / f"{flavour.name}-{kernel_key(flavour, base, parts)}", flavour)
+    return _finished(_folder(flavour, base, parts), flavour)
 
 
 def make_command(tree: Path, obj: Path, *arguments: str) -> list[str]:
@@ -126,7 +133,11 @@ def first_error(log: Path, offset: int) -> str:
     with log.open("rb") as file:
         file.seek(offset)
         text = file.read().decode(errors="replace")
-    match = re.search(r"^(?:/twostep/linux/)?(\S+: error: .*|ERROR: modpost: .*|.*undefined reference.*)$", text, re.M)
+    match = re.search(
+        r"^(?:/twostep/linux/)?(\S+: error: .*|ERROR: modpost: .*|.*undefined reference.*)$",
+        text,
+        re.M,
+    )
     return f": {match[1]}" if match else ""
 
 
@@ -140,18 +151,70 @@ def run_make(step: Step, command: list[str], log: Path, failure: str) -> None:
         raise
 
 
-def _build(step: Step, flavour: Flavour, base: Source, parts: Sequence[Part], folder: Path) -> Kernel:
+def forget_other_base(obj: Path, base: Source) -> None:
+    """Objects of another base release are stale whatever their times say."""
+    stamp = obj / ".twostep-base"
+    wanted = f"{base.version} {toolchain()}"
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+        return
+    subprocess.run(["rm", "-rf", str(obj)], check=True)
+    obj.mkdir(parents=True)
+    stamp.write_text(wanted, encoding="utf-8")
+
+
+def configure_in_place(
+    flavour: Flavour,
+    tree: Path,
+    obj: Path,
+    base: Source,
+    *,
+    shape: str = "",
+    later: Container[str] = (),
+) -> None:
+    """Configure with TREE and OBJ at their fixed places, in a process of its own.
+
+    kconfig runs there too because its dependency lists name the tree's path.
+    """
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.unshare(os.CLONE_NEWNS)
+            for here, there in ((tree, LINUX), (obj, OBJ)):
+                subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+                subprocess.run(["mount", "--bind", str(here), str(there)], check=True)
+            config.configure(flavour, LINUX, OBJ, base.release, shape=shape, later=later)
+            status = 0
+        except Problem as problem:
+            (obj / "trouble").write_text(
+                json.dumps([problem.sentence, problem.hint]), encoding="utf-8"
+            )
+            status = 2
+        finally:
+            os._exit(status)
+    _, wait_status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(wait_status)
+    if code == 2:
+        sentence, hint = json.loads((obj / "trouble").read_text(encoding="utf-8"))
+        raise Problem(sentence, hint=hint)
+    if code != 0:
+        raise Problem(f"the configuration of the {flavour.name} kernel failed")
+
+
+def _build(
+    step: Step, flavour: Flavour, base: Source, parts: Sequence[Part], folder: Path
+) -> Kernel:
     """Assemble, configure, compile; publish the result as FOLDER. The tree's lock is held."""
     obj = CACHE / "obj" / flavour.name
     obj.mkdir(parents=True, exist_ok=True)
     tree = tree_of(flavour, base)
+    content = assembled(base, parts)
     if flavour.ours:
-        written = sync(tree, base, assembled(base, parts))
+        written = sync(tree, base, content)
         if written:
             step.tick(f"assembled: {len(written)} files written")
-    _forget_other_base(obj, base)
-    # kconfig runs at the fixed paths too: .config remembers none, its dependencies do
-    configure_in_place(flavour, tree, obj, base)
+    forget_other_base(obj, base)
+    configure_in_place(flavour, tree, obj, base, shape=kconfig_shape(content))
 
     log = CACHE / "log" / f"kernel-{flavour.name}.log"
     log.parent.mkdir(exist_ok=True)
@@ -166,10 +229,13 @@ def _build(step: Step, flavour: Flavour, base: Source, parts: Sequence[Part], fo
     new = folder.with_name(folder.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
-    install = make_command(
-        tree, obj, suffix, "-s", f"INSTALL_MOD_PATH={new}/modules", "INSTALL_MOD_STRIP=1", "modules_install"
+    target = f"INSTALL_MOD_PATH={new}/modules"
+    run_make(
+        step,
+        make_command(tree, obj, suffix, "-s", target, "INSTALL_MOD_STRIP=1", "modules_install"),
+        log,
+        f"the modules of the {flavour.name} kernel do not install",
     )
-    run_make(step, install, log, f"the modules of the {flavour.name} kernel do not install")
     release = (obj / "include/config/kernel.release").read_text(encoding="ascii").strip()
     for link in ("build", "source"):
         (new / "modules/lib/modules" / release / link).unlink(missing_ok=True)
@@ -184,46 +250,10 @@ def _build(step: Step, flavour: Flavour, base: Source, parts: Sequence[Part], fo
     new.rename(folder)
     (folder / "complete").write_text(release, encoding="ascii")
     keep_newest(
-        [stamp.parent for stamp in (CACHE / "kernel").glob(f"{flavour.name}-*/complete")], KEPT_KERNELS
+        [stamp.parent for stamp in (CACHE / "kernel").glob(f"{flavour.name}-*/complete")],
+        KEPT_KERNELS,
     )
     return Kernel(folder, flavour.name, release)
-
-
-def _forget_other_base(obj: Path, base: Source) -> None:
-    """Objects of another base release are stale whatever their times say."""
-    stamp = obj / ".twostep-base"
-    wanted = f"{base.version} {toolchain()}"
-    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
-        return
-    subprocess.run(["rm", "-rf", str(obj)], check=True)
-    obj.mkdir(parents=True)
-    stamp.write_text(wanted, encoding="utf-8")
-
-
-def configure_in_place(flavour: Flavour, tree: Path, obj: Path, base: Source) -> None:
-    """Configure with TREE and OBJ at their fixed places, in a process of its own."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            os.unshare(os.CLONE_NEWNS)
-            for here, there in ((tree, LINUX), (obj, OBJ)):
-                subprocess.run(["mount", "--make-rprivate", "/"], check=True)
-                subprocess.run(["mount", "--bind", str(here), str(there)], check=True)
-            config.configure(flavour, LINUX, OBJ, base.release)
-            status = 0
-        except Problem as problem:
-            (obj / "trouble").write_text(json.dumps([problem.sentence, problem.hint]), encoding="utf-8")
-            status = 2
-        finally:
-            os._exit(status)
-    _, wait_status = os.waitpid(child, 0)
-    code = os.waitstatus_to_exitcode(wait_status)
-    if code == 2:
-        sentence, hint = json.loads((obj / "trouble").read_text(encoding="utf-8"))
-        raise Problem(sentence, hint=hint)
-    if code != 0:
-        raise Problem(f"the configuration of the {flavour.name} kernel failed")
 
 
 def steps_for(flavour: Flavour) -> int:
@@ -237,7 +267,7 @@ def kernel_for(flavour: Flavour, steps: Steps) -> Kernel:
     """The kernel of FLAVOUR for this checkout, built now if nobody has yet."""
     base = source.source(flavour.base, steps)
     parts = series() if flavour.ours else []
-    folder = CACHE / "kernel" / f"{flavour.name}-{kernel_key(flavour, base, parts)}"
+    folder = _folder(flavour, base, parts)
     done = _finished(folder, flavour)
     if done is not None:
         return done
