@@ -2,13 +2,14 @@
 LAB := ci/lab/enter
 export KERNEL SUITE TESTS JOBS WORKLOAD
 
-.PHONY: help run check bench shell kernel series deb clean
+.PHONY: help run check bench list shell kernel gdb series deb clean
 help:    ; @cat ci/help
 run:     ; @$(LAB) python3 -m twostep.run
 check:   ; @$(LAB) python3 -m twostep.check
 list:    ; @$(LAB) python3 -m twostep.check --list
 shell:   ; @ci/vm --tty --rxe --nvme 1G --timeout 86400 --kernel $(or $(KERNEL),twostep) -- bash -l
 kernel:  ; @$(LAB) python3 -m twostep.build $(or $(KERNEL),twostep)
+gdb:     ; @$(LAB) python3 -m twostep.gdb
 series:  ; @TWOSTEP_AUTHOR="$$(git -c user.useConfigOnly=true var GIT_AUTHOR_IDENT 2>/dev/null)" $(LAB) python3 -m twostep.series
 bench:   ; @echo 'make bench: no measurements are in the repository yet' >&2; exit 1
 deb:     ; @echo 'make deb: no packages are in the repository yet' >&2; exit 1

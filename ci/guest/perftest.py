@@ -116,7 +116,9 @@ def run_pair(program: Program, odp: bool, name: str, port: int, folder: Path) ->
     after = fault_counters()
     if odp:
         row.faults = "no counter" if before is None or after is None else str(after - before)
-    results = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))["results"]
+    text = (folder / f"{name}.json").read_text(encoding="utf-8")
+    # perftest prints a number that it could not compute as -nan, which is not JSON.
+    results = json.loads(re.sub(r": -?(?:nan|inf)\b", ": null", text))["results"]
     if "BW_average" in results:
         row.bandwidth = float(results["BW_average"])
     else:

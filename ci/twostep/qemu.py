@@ -14,6 +14,7 @@ from twostep.kernel import Kernel
 from twostep.options import Machine
 from twostep.paths import CACHE, root_disk
 
+GDB_PORT = 1234
 PORTS = ("out", "err", "status", "in")
 
 
@@ -29,8 +30,8 @@ def kernel_arguments(machine: Machine) -> str:
         "intel_iommu=on iommu.passthrough=0",
         f"iommu.strict={0 if machine.lazy else 1}",
     ]
-    if machine.icount:
-        words.append("nokaslr clocksource=tsc")
+    if machine.gdb or machine.icount:
+        words.append("nokaslr")
     return " ".join(words + machine.append)
 
 
@@ -104,7 +105,7 @@ def command_line(
                   "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
     words += _nvme(machine, fds)
     if machine.gdb:
-        words += ["-S", "-gdb", "tcp:127.0.0.1:1234"]
+        words += ["-S", "-gdb", f"tcp:127.0.0.1:{GDB_PORT}"]
     for extra in machine.qemu:
         words += extra.split(" ") if extra.startswith("-") else [extra]
     return words

@@ -1,12 +1,14 @@
 """make run, the main job: perftest over soft-RoCE, on ordinary and on ODP memory.
 
 One machine, two processes, a row for each program and kind of memory. What
-was measured and every program's own output stay in build/run/KERNEL/.
+was measured and every program's own output stay in build/run/KERNEL/, or in
+the folder that is given as argument.
 """
 
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +92,7 @@ def main() -> int:
     wanted = flavour(os.environ.get("KERNEL") or "twostep")
     steps = Steps(steps_for(wanted) + 1)
     kernel = kernel_for(wanted, steps)
-    folder = BUILD / "run" / wanted.name
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else BUILD / "run" / wanted.name
     rows = measure(kernel, folder, steps)
     text = table(rows, kernel)
     (folder / "report.txt").write_text(text, encoding="utf-8")
