@@ -87,6 +87,17 @@ def _parser() -> _Parser:
     return parser
 
 
+def _joined(options: list[str]) -> list[str]:
+    """The same with --qemu=ARG for --qemu ARG: what follows may itself begin with a dash."""
+    joined: list[str] = []
+    for word in options:
+        if joined and joined[-1] in ("--qemu", "--append"):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
 def parse(arguments: list[str]) -> Machine:
     """The machine that ARGUMENTS describe; a Problem if they make no sense."""
     if "--" in arguments:
@@ -94,7 +105,7 @@ def parse(arguments: list[str]) -> Machine:
         options, command = arguments[:at], arguments[at + 1 :]
     else:
         options, command = arguments, []
-    known, rest = _parser().parse_known_args(options)
+    known, rest = _parser().parse_known_args(_joined(options))
     if rest:
         what = "option" if rest[0].startswith("-") else "argument before --:"
         raise Problem(f"ci/vm: unknown {what} {rest[0]} (ci/vm --help lists the options)", status=2)

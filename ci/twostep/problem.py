@@ -70,9 +70,9 @@ def reporting(main: Callable[[], int]) -> Callable[[], NoReturn]:
         except Problem as problem:
             report(problem)
             sys.exit(problem.status)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             say("twostep: interrupted; the next run takes up where this one stopped")
-            sys.exit(130)
+            sys.exit(128 + (interrupt.args[0] if interrupt.args else signal.SIGINT))
         except BrokenPipeError:
             sys.stderr.close()
             sys.exit(141)

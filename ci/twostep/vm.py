@@ -27,7 +27,7 @@ from pathlib import Path
 
 from twostep.flavours import flavour
 from twostep.guest import guest_folder
-from twostep.kernel import kernel_for, steps_for
+from twostep.kernel import Kernel, kernel_for, steps_for
 from twostep.options import Machine, parse
 from twostep.paths import BUILD, from_host, on_host
 from twostep.problem import Problem, report, reporting, say
@@ -37,7 +37,7 @@ from twostep.splat import splats, taint_names
 
 TIMED_OUT = 124
 LOST = 125
-KEPT_LOGS = 30
+KEPT_LOGS = 60
 POWER_OFF_SECONDS = 20
 
 
@@ -142,9 +142,9 @@ class Relay:
                         view = view[os.write(target, view) :]
 
 
-def _start(machine: Machine, logs: Path, folder: Path) -> tuple[subprocess.Popen[bytes], dict[str, socket.socket]]:
-    kernel_flavour = flavour(machine.kernel)
-    kernel = kernel_for(kernel_flavour, Steps(steps_for(kernel_flavour)))
+def _start(
+    machine: Machine, kernel: Kernel, logs: Path, folder: Path
+) -> tuple[subprocess.Popen[bytes], dict[str, socket.socket]]:
     ports, theirs = {}, {}
     for name in PORTS if machine.tty else PORTS[:-1]:
         ports[name], end = socket.socketpair()
@@ -167,7 +167,8 @@ def _verdict(machine: Machine, outcome: Outcome, logs: Path) -> int:
     text = console.read_text(encoding="utf-8", errors="replace") if console.exists() else ""
     found = splats(text) + [f"taint: {name}" for name in taint_names(outcome.taint)]
     if outcome.timed_out:
-        report(Problem(f"the guest did not finish within {machine.timeout:g} s", log=console))
+        also = f", and its kernel reported: {found[0]}" if found else ""
+        report(Problem(f"the guest did not finish within {machine.timeout:g} s{also}", log=console))
         return TIMED_OUT
     if found:
         report(Problem(f"the guest's kernel reported: {found[0]}", log=console))
@@ -189,11 +190,13 @@ def run(machine: Machine) -> int:
         machine.share = str(share)
     if machine.tty and not sys.stdin.isatty():
         raise Problem("ci/vm: --tty needs a terminal", status=2)
-    deadline = time.monotonic() + machine.timeout
+    wanted = flavour(machine.kernel)
+    kernel = kernel_for(wanted, Steps(steps_for(wanted)))
     logs = _log_folder()
     with tempfile.TemporaryDirectory() as temporary:
         folder = guest_folder(machine, Path(temporary))
-        process, ports = _start(machine, logs, folder)
+        process, ports = _start(machine, kernel, logs, folder)
+        deadline = time.monotonic() + machine.timeout
         try:
             with _raw_terminal(machine.tty):
                 outcome = Relay(ports, deadline).run(process)
