@@ -40,7 +40,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define COMMAND_FILE "/twostep/guest/command"	/* arguments, each ended by NUL */
+#define COMMAND_FILE "/twostep/guest/command" /* arguments, each ended by NUL */
 #define PORTS "/sys/class/virtio-ports"
 #define KMEMLEAK "/sys/kernel/debug/kmemleak"
 
@@ -77,7 +77,8 @@ static int open_port(const char *name, int flags)
 		file = fopen(path, "re");
 		if (!file)
 			continue;
-		match = fscanf(file, "%63s", found) == 1 && !strcmp(found, name);
+		match = fscanf(file, "%63s", found) == 1 &&
+			!strcmp(found, name);
 		fclose(file);
 		if (match) {
 			snprintf(path, sizeof(path), "/dev/%s", entry->d_name);
@@ -135,7 +136,8 @@ static char **read_command(void)
 	while ((n = read(fd, text + used, sizeof(text) - 1 - used)) > 0)
 		used += n;
 	close(fd);
-	for (size_t at = 0; at < used && count < 4095; at += strlen(text + at) + 1)
+	for (size_t at = 0; at < used && count < 4095;
+	     at += strlen(text + at) + 1)
 		argv[count++] = text + at;
 	if (!count)
 		give_up("no command");
@@ -181,8 +183,8 @@ static void run_command(char **argv)
 }
 
 struct streams {
-	int out;	/* read end of the command's stdout, or the master of its terminal */
-	int err;	/* read end of its stderr, -1 on a terminal */
+	int out; /* read end of the command's stdout, or the master of its terminal */
+	int err; /* read end of its stderr, -1 on a terminal */
 };
 
 static pid_t start(char **argv, bool terminal, struct streams *streams)
@@ -241,8 +243,8 @@ static int reap(pid_t command)
 	return code;
 }
 
-static int relay(pid_t command, struct streams *streams, int signals, int port_out,
-		 int port_err, int port_in)
+static int relay(pid_t command, struct streams *streams, int signals,
+		 int port_out, int port_err, int port_in)
 {
 	struct pollfd fds[] = {
 		{ .fd = signals, .events = POLLIN },
@@ -297,7 +299,8 @@ int main(int argc, char **argv)
 	} else {
 		pid_t command = start(read_command(), port_in >= 0, &streams);
 
-		code = relay(command, &streams, signals, port_out, port_err, port_in);
+		code = relay(command, &streams, signals, port_out, port_err,
+			     port_in);
 	}
 
 	kill(-1, SIGKILL);

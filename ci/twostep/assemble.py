@@ -98,7 +98,9 @@ def areas(parts: Sequence[Part]) -> list[tuple[str, list[Part]]]:
 def kconfig_shape(content: Content) -> str:
     """Names what our parts make of Kconfig; '' if they leave it alone."""
     ours = [(path, blob) for path, blob in content.items() if Path(path).name.startswith("Kconfig")]
-    return key([part for path, blob in ours for part in (path, blob.data if blob else b"")]) if ours else ""
+    if not ours:
+        return ""
+    return key(part for path, blob in ours for part in (path, blob.data if blob else b""))
 
 
 def series(kernel: Path = KERNEL) -> list[Part]:

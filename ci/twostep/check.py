@@ -26,7 +26,8 @@ FAILED_LINES = 40
 
 def _build(chosen: list[Test]) -> None:
     """Build every kernel that the chosen tests boot, before the clock of any of them runs."""
-    names = sorted({name for test in chosen for name in test.builds}, key=["twostep", "stock", "debug", "mainline"].index)
+    order = ["twostep", "stock", "debug", "mainline"]
+    names = sorted({name for test in chosen for name in test.builds}, key=order.index)
     steps = Steps(sum(steps_for(flavour(name)) for name in names))
     for name in names:
         kernel_for(flavour(name), steps)
@@ -94,7 +95,8 @@ def main() -> int:
         for result in run.results:
             counts[result.outcome] += 1
     slow.sort(reverse=True)
-    print(f"# {time.monotonic() - began:.0f} s; longest: " + ", ".join(f"{name} {seconds:.0f} s" for seconds, name in slow[:3]))
+    longest = ", ".join(f"{name} {seconds:.0f} s" for seconds, name in slow[:3])
+    print(f"# {time.monotonic() - began:.0f} s; longest: {longest}")
     print(f"# the output of every test is in {on_host(BUILD / 'check')}")
     print(f"{counts[PASS]} passed, {counts[FAIL]} failed, {counts[SKIP]} skipped", flush=True)
     return 1 if counts[FAIL] or not counts[PASS] else 0

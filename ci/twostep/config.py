@@ -58,6 +58,10 @@ def read_fragment(path: Path) -> list[Wish]:
     return wishes
 
 
+def _twice(wish: Wish, before: Wish) -> Problem:
+    return Problem(f"{wish.where}: {wish.name} was already set at {before.where}")
+
+
 def wishes_of(flavour: Flavour, folder: Path | None = None) -> dict[str, Wish]:
     """Everything a flavour asks for; later fragments win, within one it is an error."""
     merged: dict[str, Wish] = {}
@@ -65,12 +69,11 @@ def wishes_of(flavour: Flavour, folder: Path | None = None) -> dict[str, Wish]:
         here: dict[str, Wish] = {}
         for wish in read_fragment(path):
             if wish.name in here:
-                raise Problem(f"{wish.where}: {wish.name} was already set at {here[wish.name].where}")
+                raise _twice(wish, here[wish.name])
             here[wish.name] = wish
         for name, wish in here.items():
-            numbered = path.name[0].isdigit()
-            if numbered and name in merged:
-                raise Problem(f"{wish.where}: {name} was already set at {merged[name].where}")
+            if path.name[0].isdigit() and name in merged:
+                raise _twice(wish, merged[name])
             merged[name] = wish
     return merged
 

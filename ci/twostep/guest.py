@@ -23,14 +23,17 @@ def program(source: Path, *flags: str) -> Path:
         with locked(folder, f"compiling {source.name}"):
             folder.mkdir(parents=True, exist_ok=True)
             new = folder / f"{name}.new"
+            compiler = ["gcc", "-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror"]
             result = subprocess.run(
-                ["gcc", "-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-o", str(new), str(source), *flags],
+                [*compiler, "-o", str(new), str(source), *flags],
                 stderr=subprocess.PIPE,
                 text=True,
                 check=False,
             )
             if result.returncode != 0:
-                raise Problem(f"{source.relative_to(SRC)} does not compile: {result.stderr.strip()}")
+                raise Problem(
+                    f"{source.relative_to(SRC)} does not compile: {result.stderr.strip()}"
+                )
             new.rename(binary)
     return binary
 
@@ -42,13 +45,16 @@ def guest_folder(machine: Machine, folder: Path) -> Path:
     programs = folder / "bin"
     programs.mkdir()
     shutil.copy(program(SRC / "userspace/odp-tests/rdma-data.c", "-libverbs"), programs)
-    (folder / "command").write_bytes(b"".join(os.fsencode(word) + b"\0" for word in machine.command))
+    words = [os.fsencode(word) + b"\0" for word in machine.command]
+    (folder / "command").write_bytes(b"".join(words))
     settings = {
         "share": "yes" if machine.share else "no",
         "rxe": "yes" if machine.rxe else "no",
     }
     exports = {
-        name: os.environ[name] for name in ("TERM", "LINES", "COLUMNS") if machine.tty and name in os.environ
+        name: os.environ[name]
+        for name in ("TERM", "LINES", "COLUMNS")
+        if machine.tty and name in os.environ
     }
     lines = [f"{name}={value}" for name, value in settings.items()]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in exports.items()]

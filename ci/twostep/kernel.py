@@ -134,7 +134,8 @@ def first_error(log: Path, offset: int) -> str:
         file.seek(offset)
         text = file.read().decode(errors="replace")
     match = re.search(
-        r"^(?:/twostep/linux/)?(\S+: error: .*|ERROR: modpost: .*|.*undefined reference.*)$",
+        r"^(?:/twostep/linux/)?"
+        r"(\S+: (?:fatal )?error: .*|ERROR: modpost: .*|.*undefined reference.*)$",
         text,
         re.M,
     )

@@ -17,7 +17,7 @@ from twostep import source
 from twostep.assemble import Content, Part, areas, assembled, series
 from twostep.cache import key, require_space
 from twostep.kernel import kernel_key
-from twostep.paths import CACHE, KERNEL
+from twostep.paths import CACHE
 from twostep.problem import reporting
 from twostep.progress import Steps
 from twostep.source import Source
@@ -89,15 +89,18 @@ def _build(
     )
 
 
-def check(base: Source, parts: Sequence[Part], *, remember: bool = True) -> Tally:
-    """Build every prefix of PARTS that is not known to build; a Problem names the area."""
+def check(base: Source, parts: Sequence[Part], *, anew: bool = False) -> Tally:
+    """Build every prefix of PARTS that is not known to build; a Problem names the area.
+
+    ANEW builds what has an area in it even if it is known.
+    """
     built = 0
     every = prefixes(parts)
     KNOWN.mkdir(parents=True, exist_ok=True)
     for number, (area, prefix) in enumerate(every, 1):
         later = later_options(base, prefix, parts)
         stamp = KNOWN / key([kernel_key(TRIAL, base, prefix), *sorted(later)])
-        if remember and stamp.exists():
+        if stamp.exists() and not (anew and area):
             stamp.touch()
             continue
         require_space(CACHE, SPACE_GIB, "a trial build")
@@ -107,22 +110,16 @@ def check(base: Source, parts: Sequence[Part], *, remember: bool = True) -> Tall
             _build(held, area, prefix, later, title)
         print(f"{area or 'the base alone'}: {time.monotonic() - began:.0f} s", flush=True)
         built += 1
-        if remember:
-            stamp.touch()
+        stamp.touch()
     for old in sorted(KNOWN.iterdir(), key=lambda file: file.stat().st_mtime)[:-KEPT]:
         old.unlink(missing_ok=True)
     return Tally(built, len(every) - built)
 
 
-def check_series(kernel: Path = KERNEL, *, remember: bool = True) -> Tally:
-    """`check` for the series of a kernel folder."""
-    return check(source.source("6.12", Steps(1)), series(kernel), remember=remember)
-
-
 @reporting
 def main() -> int:
     """The prefixes of this checkout's series."""
-    print(check_series())
+    print(check(source.source("6.12", Steps(1)), series()))
     return 0
 
 

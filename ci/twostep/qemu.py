@@ -69,7 +69,12 @@ def _nvme(machine: Machine, fds: list[int]) -> list[str]:
 
 
 def command_line(
-    machine: Machine, kernel: Kernel, folder: Path, console: Path, ports: dict[str, int], fds: list[int]
+    machine: Machine,
+    kernel: Kernel,
+    folder: Path,
+    console: Path,
+    ports: dict[str, int],
+    fds: list[int],
 ) -> list[str]:
     """How to start QEMU. FOLDER is the guest's 9p folder; every descriptor it
     must inherit is added to FDS."""
@@ -80,7 +85,8 @@ def command_line(
         accel = ["-accel", "kvm" if accelerator(machine.kernel) == "kvm" else "tcg,thread=multi"]
     words = [
         # QEMU ends with this process, even if it is killed
-        "setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-name", "twostep", "-nodefaults", "-no-user-config",
+        "setpriv", "--pdeathsig", "KILL",
+        "qemu-system-x86_64", "-name", "twostep", "-nodefaults", "-no-user-config",
         "-M", "q35,kernel-irqchip=split", *accel,
         "-cpu", "host" if "kvm" in accel else "max",
         "-m", machine.mem, "-smp", str(machine.cpus),
@@ -88,7 +94,8 @@ def command_line(
         "-kernel", str(kernel.image), "-append", kernel_arguments(machine),
         "-chardev", f"file,id=console,path={console}", "-serial", "chardev:console",
         *_iommu(machine),
-        "-blockdev", f"raw,node-name=root,read-only=on,file.driver=file,file.filename={root_disk()}",
+        "-blockdev",
+        f"raw,node-name=root,read-only=on,file.driver=file,file.filename={root_disk()}",
         "-device", "virtio-blk-pci,drive=root",
         "-device", "virtio-rng-pci",
         "-device", "virtio-serial-pci,max_ports=8",
@@ -101,7 +108,8 @@ def command_line(
     if machine.share is not None:
         shares["share"] = (Path(machine.share), "off")
     for tag, (path, readonly) in shares.items():
-        words += ["-fsdev", f"local,id={tag},path={path},security_model=passthrough,readonly={readonly}",
+        local = f"local,id={tag},path={path},security_model=passthrough,readonly={readonly}"
+        words += ["-fsdev", local,
                   "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
     words += _nvme(machine, fds)
     if machine.gdb:

@@ -122,7 +122,9 @@ def _commit_areas(work: Repository, base: Source, parts: Sequence[Part], kernel:
             raise Problem(f"the area {area} changes nothing, so it cannot be a patch")
 
 
-def _verify(folder: Path, base: Source, parts: Sequence[Part], wanted: str, temporary: Path) -> None:
+def _verify(
+    folder: Path, base: Source, parts: Sequence[Part], wanted: str, temporary: Path
+) -> None:
     """Apply the patches as their reader will, and compare."""
     reader = Repository(temporary)
     reader.commit(base_content(base, parts), "-m", f"linux {base.version}")
@@ -145,7 +147,7 @@ def export(
             work.git(
                 "format-patch", "--quiet", "--numbered", "--no-renames", "--no-signature",
                 "--zero-commit", "--binary", "--output-directory", str(new.resolve()), "base",
-            )  # fmt: skip
+            )
             _verify(new, base, parts, work.tree(), Path(temporary) / "reader")
         readme = README.format(
             count=len(list(new.glob("*.patch"))),

@@ -76,7 +76,8 @@ def _choose_package(base: str, apt: list[str]) -> str:
     ).stdout.split()
     if MAINLINE in names:
         return MAINLINE
-    versions = [tuple(map(int, name.split("-")[2].split("."))) for name in names if name[-1:].isdigit()]
+    numbers = [name.split("-")[2] for name in names if name[-1:].isdigit()]
+    versions = [tuple(map(int, number.split("."))) for number in numbers]
     if not versions:
         raise Problem("the mirror offers no linux-source package")
     newest = "linux-source-" + ".".join(map(str, max(versions)))
@@ -139,8 +140,8 @@ def _unpack(step: Step, base: str, folder: Path) -> Source:
 def _as_source(tree: Path) -> Source:
     head = (tree / "Makefile").read_text(encoding="utf-8")[:400]
     fields = dict(re.findall(r"^(\w+) =[ ]?(.*)$", head, re.M))
-    release = f"{fields['VERSION']}.{fields['PATCHLEVEL']}.{fields['SUBLEVEL']}{fields['EXTRAVERSION']}"
-    return Source(tree, tree.name, release)
+    numbers = ".".join(fields[name] for name in ("VERSION", "PATCHLEVEL", "SUBLEVEL"))
+    return Source(tree, tree.name, numbers + fields["EXTRAVERSION"])
 
 
 def cached(base: str) -> Source | None:

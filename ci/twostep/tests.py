@@ -99,11 +99,12 @@ def find(suite: str, names: str) -> list[Test]:
     suites = sorted({test.path.parent.name for test in tests})
     if suite and suite != "smoke" and suite not in suites:
         raise Problem(f"unknown suite '{suite}'; there are smoke, {', '.join(suites)}", status=2)
+    patterns = [name.replace("*", ".*") for name in names.split()]
     chosen = [
         test
         for test in tests
         if (not suite or test.path.parent.name == suite or (suite == "smoke" and test.smoke))
-        and (not names or any(re.fullmatch(name.replace("*", ".*"), test.name) for name in names.split()))
+        and (not patterns or any(re.fullmatch(pattern, test.name) for pattern in patterns))
     ]
     if not chosen:
         raise Problem(f"no test is called {names}", status=2)
@@ -116,7 +117,9 @@ def _verdict(test: Test, status: int | None, output: str) -> list[Result]:
         return [Result(test.name, FAIL, f"not finished after {test.seconds:g} s")]
     if ktap.is_ktap(output):
         leaves, trouble = ktap.parse(output)
-        results = [Result(f"{test.name}: {leaf.name}", leaf.outcome, leaf.reason) for leaf in leaves]
+        results = [
+            Result(f"{test.name}: {leaf.name}", leaf.outcome, leaf.reason) for leaf in leaves
+        ]
         if status != 0 and not any(result.outcome == FAIL for result in results):
             trouble.append(f"exit status {status}")
         if not results:
