@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from twostep import source
+from twostep import config, source
 from twostep.assemble import Content, Part, areas, assembled, series
 from twostep.cache import key, require_space
 from twostep.kernel import kernel_key
@@ -67,7 +67,7 @@ def _options(base: Source, content: Content, paths: Sequence[str]) -> set[str]:
 def later_options(base: Source, prefix: Sequence[Part], parts: Sequence[Part]) -> frozenset[str]:
     """The options of the whole series that do not exist yet with PREFIX.
 
-    The fragments ask for them, and only the whole series can be held to that.
+    The fragments may ask for them, and only the whole series can be held to that.
     """
     whole = assembled(base, parts)
     paths = [path for path in whole if Path(path).name.startswith("Kconfig")]
@@ -95,10 +95,11 @@ def check(base: Source, parts: Sequence[Part], *, anew: bool = False) -> Tally:
     ANEW builds what has an area in it even if it is known.
     """
     built = 0
+    asked = config.wishes_of(TRIAL).keys()
     every = prefixes(parts)
     KNOWN.mkdir(parents=True, exist_ok=True)
     for number, (area, prefix) in enumerate(every, 1):
-        later = later_options(base, prefix, parts)
+        later = later_options(base, prefix, parts) & asked
         stamp = KNOWN / key([kernel_key(TRIAL, base, prefix), *sorted(later)])
         if stamp.exists() and not (anew and area):
             stamp.touch()
