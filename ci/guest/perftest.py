@@ -94,7 +94,10 @@ def run_pair(program: Program, odp: bool, name: str, port: int, folder: Path) ->
     words = [program.name, "-d", DEVICE, "-x", GID_INDEX, "-p", str(port), "-s", str(program.size),
              "-n", str(program.iterations), "-F"] + (["--odp"] if odp else [])
     before = fault_counters()
-    with (folder / f"{name}.server").open("wb") as server_out, (folder / f"{name}.client").open("wb") as client_out:
+    with (
+        (folder / f"{name}.server").open("wb") as server_out,
+        (folder / f"{name}.client").open("wb") as client_out,
+    ):
         server = subprocess.Popen(words, stdout=server_out, stderr=subprocess.STDOUT)
         try:
             if not wait_for_server(port, server):
@@ -128,7 +131,8 @@ def run_pair(program: Program, odp: bool, name: str, port: int, folder: Path) ->
 
 def check_data(program: Program, odp: bool, name: str, folder: Path) -> str:
     """What rdma-data says of the bytes that this operation moves."""
-    words = ["rdma-data", "-d", DEVICE, "-x", GID_INDEX, "-o", program.operation] + (["-O"] if odp else [])
+    words = ["rdma-data", "-d", DEVICE, "-x", GID_INDEX, "-o", program.operation]
+    words += ["-O"] if odp else []
     result = subprocess.run(words, stdout=subprocess.PIPE, text=True, timeout=SECONDS, check=False)
     (folder / f"{name}.data").write_text(result.stdout, encoding="utf-8")
     return result.stdout.strip() or f"rdma-data ended with status {result.returncode}"

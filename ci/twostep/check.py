@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 
 from twostep import tests
+from twostep.cache import locked
 from twostep.flavours import flavour
 from twostep.kernel import kernel_for, steps_for
 from twostep.ktap import FAIL, PASS, SKIP
@@ -71,6 +72,26 @@ def _print(run: Run, number: int) -> None:
     print(f"{'not ok' if failed else 'ok'} {number} {run.test.name}", flush=True)
 
 
+def _check(chosen: list[Test], jobs: int) -> dict[str, int]:
+    """Run and print it all, the summary last."""
+    began = time.monotonic()
+    print("KTAP version 1")
+    print(f"1..{len(chosen)}")
+    counts = {PASS: 0, FAIL: 0, SKIP: 0}
+    slow: list[tuple[float, str]] = []
+    for number, run in enumerate(_runs(chosen, jobs), 1):
+        _print(run, number)
+        slow.append((run.seconds, run.test.name))
+        for result in run.results:
+            counts[result.outcome] += 1
+    slow.sort(reverse=True)
+    longest = ", ".join(f"{name} {seconds:.0f} s" for seconds, name in slow[:3])
+    print(f"# {time.monotonic() - began:.0f} s; longest: {longest}")
+    print(f"# the output of every test is in {on_host(BUILD / 'check')}")
+    print(f"{counts[PASS]} passed, {counts[FAIL]} failed, {counts[SKIP]} skipped", flush=True)
+    return counts
+
+
 @reporting
 def main() -> int:
     """The command make check."""
@@ -84,21 +105,9 @@ def main() -> int:
             print(f"{test.name:40} {test.title}")
         return 0
     _build(chosen)
-    began = time.monotonic()
-    print("KTAP version 1")
-    print(f"1..{len(chosen)}")
-    counts = {PASS: 0, FAIL: 0, SKIP: 0}
-    slow: list[tuple[float, str]] = []
-    for number, run in enumerate(_runs(chosen, int(jobs)), 1):
-        _print(run, number)
-        slow.append((run.seconds, run.test.name))
-        for result in run.results:
-            counts[result.outcome] += 1
-    slow.sort(reverse=True)
-    longest = ", ".join(f"{name} {seconds:.0f} s" for seconds, name in slow[:3])
-    print(f"# {time.monotonic() - began:.0f} s; longest: {longest}")
-    print(f"# the output of every test is in {on_host(BUILD / 'check')}")
-    print(f"{counts[PASS]} passed, {counts[FAIL]} failed, {counts[SKIP]} skipped", flush=True)
+    # The folder of results is one per checkout, and so is the run that fills it.
+    with locked(BUILD / "check", "make check in this checkout"):
+        counts = _check(chosen, int(jobs))
     return 1 if counts[FAIL] or not counts[PASS] else 0
 
 

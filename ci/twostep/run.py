@@ -57,7 +57,8 @@ def table(rows: list[dict[str, Any]], kernel: Kernel) -> str:
         lines.append(
             _line(
                 start
-                + (_number(row["bandwidth"], 1), _number(row["latency"], 1), row["faults"], _data(row["data"]))
+                + (_number(row["bandwidth"], 1), _number(row["latency"], 1))
+                + (row["faults"], _data(row["data"]))
             )
         )
     return "\n".join(lines) + "\n"
@@ -76,7 +77,7 @@ def measure(kernel: Kernel, folder: Path, steps: Steps) -> list[dict[str, Any]]:
         log,
         failure="the measurement in the guest failed",
         hint="make shell, and run the programs by hand",
-        show=lambda line: f"row {line.split(' ')[0]} of {ROWS}" if line[:1].isdigit() else "booting",
+        show=lambda line: f"row {line.split()[0]} of {ROWS}" if line[:1].isdigit() else "booting",
     )
     step.done()
     (folder / "perftest.py").unlink()

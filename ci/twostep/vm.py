@@ -154,7 +154,12 @@ def _start(
     (logs / "qemu-command").write_text(" ".join(words) + "\n", encoding="utf-8")
     with (logs / "qemu.log").open("wb") as log:
         process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=fds, start_new_session=True
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=fds,
+            start_new_session=True,
         )
     for fd in fds:
         os.close(fd)
