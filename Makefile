@@ -1,6 +1,6 @@
 # The verbs of the project; `make help` says what each does. Everything real is in ci/.
 LAB := ci/lab/enter
-export KERNEL SUITE TESTS JOBS WORKLOAD
+export KERNEL SUITE TESTS JOBS TEST_SEED
 
 .PHONY: help run check bench list shell kernel gdb series deb clean
 help:    ; @cat ci/help

@@ -7,6 +7,7 @@ the folder that is given as argument.
 
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -31,7 +32,12 @@ def _number(value: float | None, digits: int) -> str:
 def _data(said: str) -> str:
     """rdma-data's verdict, for the table."""
     words = said.split()
-    return f"exact in {words[1]} transfers" if words[0] == "exact" else said.upper()[:5] + said[5:]
+    if words[0] == "exact":
+        return f"exact in {words[1]} transfers"
+    found = re.match(r"wrong (\d+) of (\d+) bytes in (\d+ of \d+ transfers)", said)
+    if found is None:
+        return said.replace("wrong", "WRONG", 1)
+    return f"WRONG: {100 * int(found[1]) / int(found[2]):.1f} % of the bytes, {found[3]}"
 
 
 def _line(words: tuple[str, ...]) -> str:

@@ -283,7 +283,7 @@ static void compare(struct tally *tally, struct region *target,
 	if (!tally->bad_transfers++)
 		snprintf(
 			tally->first, sizeof(tally->first),
-			"%lu bytes to page offset %lu, first wrong byte at %ld of them",
+			"%lu byte(s) to page offset %lu, wrong from byte %ld of them on",
 			length, at % PAGE, (long)(first - at));
 }
 
