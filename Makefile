@@ -1,5 +1,6 @@
 # The verbs of the project; `make help` says what each does. Everything real is in ci/.
-LAB := ci/lab/enter
+# setpriv: what runs ends with make, however make ends.
+LAB := setpriv --pdeathsig KILL ci/lab/enter
 export KERNEL SUITE TESTS JOBS TEST_SEED
 
 .PHONY: help run check bench list shell kernel gdb series deb clean
