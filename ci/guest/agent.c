@@ -7,16 +7,17 @@
  * Three virtio-serial ports lead to the host: "out" and "err" carry what the
  * command writes, byte for byte; "status" carries one line,
  *
- *	exit CODE TAINT
+ *	exit CODE TAINT OUT ERR
  *
- * where CODE is the command's exit status (128 + n after signal n) and TAINT
- * the kernel's taint mask. A fourth, "in", feeds the terminal of an
- * interactive run and does not exist otherwise.
+ * where CODE is the command's exit status (128 + n after signal n), TAINT the
+ * kernel's taint mask, and OUT and ERR how many bytes went to these ports. A
+ * fourth, "in", feeds the terminal of an interactive run and does not exist
+ * otherwise.
  *
- * Order that must hold: every byte of the command is on its port before the
- * status line is written, because the host stops reading when it has the
- * status. A write to a virtio-serial port returns only when the host took the
- * data, so writing out, err and then status from this one thread is enough.
+ * Order that must hold: power goes off only after the host has answered the
+ * status line. A write to a port returns when the data is queued, each port
+ * has a queue of its own, and what is queued is lost with the machine; so the
+ * host counts what it gets and answers when the counts are reached.
  *
  * The command has ended when its process has; what it left running in the
  * background may hold its pipes open and is killed. What such a process wrote
@@ -43,6 +44,7 @@
 #define COMMAND_FILE "/twostep/guest/command" /* arguments, each ended by NUL */
 #define PORTS "/sys/class/virtio-ports"
 #define KMEMLEAK "/sys/kernel/debug/kmemleak"
+#define LEAK_AGE 6 /* seconds; MSECS_MIN_AGE of the kernel, and one */
 
 static void power_off(void)
 {
@@ -96,6 +98,13 @@ static void write_all(int fd, const char *data, size_t length)
 	while (length) {
 		ssize_t n = write(fd, data, length);
 
+		if (n < 0 && errno == EAGAIN) {
+			struct pollfd room = { .fd = fd, .events = POLLOUT };
+
+			/* a terminal whose reader is busy */
+			poll(&room, 1, -1);
+			continue;
+		}
 		if (n < 0) {
 			if (errno == EINTR)
 				continue;
@@ -106,20 +115,22 @@ static void write_all(int fd, const char *data, size_t length)
 	}
 }
 
-/* Moves what is there now; returns false at the end of @from. */
-static bool forward(int from, int to)
+/* Moves what is there now and adds to @count; returns false at the end of @from. */
+static bool forward(int from, int to, unsigned long *count)
 {
 	static char buffer[65536];
 
 	for (;;) {
 		ssize_t n = read(from, buffer, sizeof(buffer));
 
-		if (n > 0)
+		if (n > 0) {
 			write_all(to, buffer, n);
-		else if (n < 0 && errno == EINTR)
+			*count += n;
+		} else if (n < 0 && errno == EINTR) {
 			continue;
-		else
+		} else {
 			return n < 0 && errno == EAGAIN;
+		}
 	}
 }
 
@@ -136,6 +147,8 @@ static char **read_command(void)
 	while ((n = read(fd, text + used, sizeof(text) - 1 - used)) > 0)
 		used += n;
 	close(fd);
+	if (used == sizeof(text) - 1)
+		give_up("the command is too long");
 	for (size_t at = 0; at < used && count < 4095;
 	     at += strlen(text + at) + 1)
 		argv[count++] = text + at;
@@ -164,10 +177,15 @@ static void scan_for_leaks(void)
 
 	if (fd < 0)
 		return;
-	/* Twice: an object counts only when its age and checksum are settled. */
-	for (int i = 0; i < 2; i++)
-		if (write(fd, "scan", 4) < 0)
-			break;
+	/*
+	 * Twice: the first scan only notes an object's checksum. And an object
+	 * counts only if it was LEAK_AGE old when a scan began.
+	 */
+	if (write(fd, "scan", 4) == 4) {
+		sleep(LEAK_AGE);
+		if (write(fd, "scan", 4) != 4)
+			perror("agent: " KMEMLEAK);
+	}
 	close(fd);
 }
 
@@ -185,6 +203,7 @@ static void run_command(char **argv)
 struct streams {
 	int out; /* read end of the command's stdout, or the master of its terminal */
 	int err; /* read end of its stderr, -1 on a terminal */
+	unsigned long sent_out, sent_err, received;
 };
 
 static pid_t start(char **argv, bool terminal, struct streams *streams)
@@ -259,31 +278,34 @@ static int relay(pid_t command, struct streams *streams, int signals,
 
 		if (poll(fds, 4, -1) < 0 && errno != EINTR)
 			give_up("poll");
-		if (fds[1].revents && !forward(streams->out, port_out))
+		if (fds[1].revents &&
+		    !forward(streams->out, port_out, &streams->sent_out))
 			fds[1].fd = -1;
-		if (fds[2].revents && !forward(streams->err, port_err))
+		if (fds[2].revents &&
+		    !forward(streams->err, port_err, &streams->sent_err))
 			fds[2].fd = -1;
-		if (fds[3].revents && !forward(port_in, streams->out))
+		if (fds[3].revents &&
+		    !forward(port_in, streams->out, &streams->received))
 			fds[3].fd = -1;
 		if (fds[0].revents && read(signals, &info, sizeof(info)) > 0)
 			code = reap(command);
 	}
-	forward(streams->out, port_out);
+	forward(streams->out, port_out, &streams->sent_out);
 	if (streams->err >= 0)
-		forward(streams->err, port_err);
+		forward(streams->err, port_err, &streams->sent_err);
 	return code;
 }
 
 int main(int argc, char **argv)
 {
 	int port_out, port_err, port_in, port_status, signals, code;
-	struct streams streams;
+	struct streams streams = { 0 };
 	sigset_t child_ended;
-	char line[64];
+	char line[128];
 
 	port_out = open_port("out", O_WRONLY);
 	port_err = open_port("err", O_WRONLY);
-	port_status = open_port("status", O_WRONLY);
+	port_status = open_port("status", O_RDWR);
 	port_in = open_port("in", O_RDONLY | O_NONBLOCK);
 	if (port_out < 0 || port_err < 0 || port_status < 0)
 		give_up("ports");
@@ -294,7 +316,7 @@ int main(int argc, char **argv)
 	signals = signalfd(-1, &child_ended, SFD_CLOEXEC);
 
 	if (argc == 3 && !strcmp(argv[1], "--trouble")) {
-		dprintf(port_err, "ci/vm: %s\n", argv[2]);
+		streams.sent_err = dprintf(port_err, "ci/vm: %s\n", argv[2]);
 		code = 125;
 	} else {
 		pid_t command = start(read_command(), port_in >= 0, &streams);
@@ -305,7 +327,10 @@ int main(int argc, char **argv)
 
 	kill(-1, SIGKILL);
 	scan_for_leaks();
-	snprintf(line, sizeof(line), "exit %d %ld\n", code, read_taint());
+	snprintf(line, sizeof(line), "exit %d %ld %lu %lu\n", code,
+		 read_taint(), streams.sent_out, streams.sent_err);
 	write_all(port_status, line, strlen(line));
+	if (read(port_status, line, 1) != 1)
+		perror("agent: no answer to the status");
 	power_off();
 }

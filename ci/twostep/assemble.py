@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from twostep.cache import key
+from twostep.cache import key, publish
 from twostep.paths import KERNEL, SRC, on_host
 from twostep.problem import Problem
 from twostep.source import Source
@@ -195,9 +195,9 @@ def sync(tree: Path, source: Source, content: Content) -> list[str]:
         subprocess.run(["rm", "-rf", str(tree)], check=True)
         tree.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(["cp", "-al", str(source.tree), str(tree)], check=True)
-        manifest.write_text("[]", encoding="utf-8")
+        publish(manifest, "[]")
     ours = set(json.loads(manifest.read_text(encoding="utf-8")))
-    manifest.write_text(json.dumps(sorted(ours | set(content))), encoding="utf-8")
+    publish(manifest, json.dumps(sorted(ours | set(content))))
 
     written = []
     for target in sorted(ours | set(content)):
@@ -210,5 +210,5 @@ def sync(tree: Path, source: Source, content: Content) -> list[str]:
         else:
             wanted.write(path)
         written.append(target)
-    manifest.write_text(json.dumps(sorted(content)), encoding="utf-8")
+    publish(manifest, json.dumps(sorted(content)))
     return written

@@ -56,8 +56,39 @@ def require_space(folder: Path, gib: int, what: str) -> None:
         )
 
 
+def publish(path: Path, text: str) -> None:
+    """Write a file that is there whole or not at all."""
+    new = path.with_name(path.name + ".new")
+    new.write_text(text, encoding="utf-8")
+    new.rename(path)
+
+
+@contextlib.contextmanager
+def in_use(stamp: Path) -> Iterator[None]:
+    """Keep the folder of STAMP from being removed by `remove_unused`."""
+    with stamp.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
+
+
+def remove_unused(folder: Path, stamp: Path) -> None:
+    """Delete FOLDER unless someone holds its STAMP; the stamp goes first.
+
+    So an interrupted removal leaves something that nobody takes for whole.
+    """
+    try:
+        with stamp.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stamp.unlink()
+    except BlockingIOError:
+        return
+    except FileNotFoundError:
+        pass
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def keep_newest(folders: Iterable[Path], count: int) -> None:
     """Delete all but the COUNT most recently used of FOLDERS (by the age of their stamp)."""
     ordered = sorted(folders, key=lambda f: (f / "complete").stat().st_mtime, reverse=True)
     for old in ordered[count:]:
-        shutil.rmtree(old, ignore_errors=True)
+        remove_unused(old, old / "complete")

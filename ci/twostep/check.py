@@ -9,14 +9,19 @@ import concurrent.futures
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from twostep import tests
+from twostep.accel import accelerator
 from twostep.cache import locked
 from twostep.flavours import flavour
+from twostep.guest import guest_folder
 from twostep.kernel import kernel_for, steps_for
 from twostep.ktap import FAIL, PASS, SKIP
+from twostep.options import Machine
 from twostep.paths import BUILD, on_host
 from twostep.problem import Problem, reporting, say
 from twostep.progress import Steps
@@ -32,6 +37,11 @@ def _build(chosen: list[Test]) -> None:
     steps = Steps(sum(steps_for(flavour(name)) for name in names))
     for name in names:
         kernel_for(flavour(name), steps)
+    if names:
+        # What else a first machine would do and say before it boots.
+        accelerator(names[0])
+        with tempfile.TemporaryDirectory() as folder:
+            guest_folder(Machine(["true"]), Path(folder))
 
 
 def _runs(chosen: list[Test], jobs: int) -> Iterator[Run]:

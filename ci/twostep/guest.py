@@ -51,11 +51,9 @@ def guest_folder(machine: Machine, folder: Path) -> Path:
         "share": "yes" if machine.share else "no",
         "rxe": "yes" if machine.rxe else "no",
     }
-    exports = {
-        name: os.environ[name]
-        for name in ("TERM", "LINES", "COLUMNS")
-        if machine.tty and name in os.environ
-    }
+    size = os.get_terminal_size(0) if machine.tty else os.terminal_size((80, 24))
+    terminal = {"LINES": str(size.lines), "COLUMNS": str(size.columns)}
+    exports = terminal | {"TERM": os.environ.get("TERM", "linux")} if machine.tty else {}
     lines = [f"{name}={value}" for name, value in settings.items()]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in exports.items()]
     (folder / "settings").write_text("\n".join(lines) + "\n", encoding="utf-8")

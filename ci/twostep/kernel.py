@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from twostep import config, source
-from twostep.assemble import Part, assembled, kconfig_shape, series, sync
+from twostep.assemble import MANIFEST, Part, assembled, kconfig_shape, series, sync
 from twostep.cache import file_digest, key, keep_newest, locked, require_space
-from twostep.flavours import Flavour
+from twostep.flavours import FLAVOURS, Flavour
 from twostep.paths import CACHE, LINUX, OBJ, toolchain
 from twostep.problem import Problem
 from twostep.progress import Step, Steps
@@ -32,6 +32,10 @@ from twostep.source import Source
 KEPT_KERNELS = 3  # of each flavour, in the cache
 CCACHE_SIZE = "3G"
 BUILD_SPACE_GIB = 3
+
+# Raise it with any change here, in config.py or in assemble.py that changes what
+# a kernel is: what the cache holds was made the old way.
+RECIPE = "1"
 
 # The same bytes from the same input, whoever builds and whenever.
 REPRODUCIBLE = {
@@ -64,7 +68,7 @@ def kernel_key(
     flavour: Flavour, base: Source, parts: Sequence[Part], fragments: Path | None = None
 ) -> str:
     """Names everything that decides what the kernel will be."""
-    inputs: list[str] = [flavour.name, base.version, toolchain()]
+    inputs: list[str] = [RECIPE, flavour.name, base.version, toolchain()]
     inputs += sorted(wish.line() for wish in config.wishes_of(flavour, fragments).values())
     for part in parts if flavour.ours else ():
         inputs.append(part.area)
@@ -81,10 +85,11 @@ def _folder(flavour: Flavour, base: Source, parts: Sequence[Part]) -> Path:
 
 def _finished(folder: Path, flavour: Flavour) -> Kernel | None:
     stamp = folder / "complete"
-    if not stamp.exists():
+    try:
+        os.utime(stamp)
+        return Kernel(folder, flavour.name, stamp.read_text(encoding="ascii").strip())
+    except FileNotFoundError:
         return None
-    os.utime(stamp)
-    return Kernel(folder, flavour.name, stamp.read_text(encoding="ascii").strip())
 
 
 def cached_kernel(flavour: Flavour) -> Kernel | None:
@@ -211,6 +216,12 @@ def _build(
     tree = tree_of(flavour, base)
     content = assembled(base, parts)
     if flavour.ours:
+        if not (tree / MANIFEST).exists():
+            # A new tree has the base's times, older than objects made of ours.
+            for other in FLAVOURS.values():
+                if other.ours:
+                    shutil.rmtree(CACHE / "obj" / other.name, ignore_errors=True)
+            obj.mkdir(parents=True, exist_ok=True)
         written = sync(tree, base, content)
         if written:
             step.tick(f"assembled: {len(written)} files written")
@@ -247,9 +258,9 @@ def _build(
         json.dumps({"flavour": flavour.name, "base": base.version, "release": release}) + "\n",
         encoding="utf-8",
     )
+    (new / "complete").write_text(release, encoding="ascii")
     shutil.rmtree(folder, ignore_errors=True)
     new.rename(folder)
-    (folder / "complete").write_text(release, encoding="ascii")
     keep_newest(
         [stamp.parent for stamp in (CACHE / "kernel").glob(f"{flavour.name}-*/complete")],
         KEPT_KERNELS,

@@ -27,7 +27,7 @@ class Result:
 
 def is_ktap(text: str) -> bool:
     """Whether a test speaks KTAP rather than by its exit status alone."""
-    return text.lstrip().startswith("KTAP version 1")
+    return re.search(r"^KTAP version 1", text, re.M) is not None
 
 
 def parse(text: str) -> tuple[list[Result], list[str]]:

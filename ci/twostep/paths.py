@@ -1,6 +1,7 @@
 """Where things are, seen from inside the lab root."""
 
 import os
+import subprocess
 from pathlib import Path
 
 LAB = Path("/twostep")
@@ -55,5 +56,11 @@ def from_host(path: str) -> Path:
     directory outside /twostep/host and gives paths of the lab.
     """
     if path.startswith("/") and Path.cwd().is_relative_to(HOST):
-        return HOST / path.lstrip("/")
+        real = subprocess.run(
+            ["chroot", str(HOST), "realpath", "--canonicalize-missing", path],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        return HOST / real.stdout.strip().lstrip("/")
     return Path.cwd() / path

@@ -3,6 +3,7 @@
 Raise Problem anywhere below a main function that is wrapped in `reporting`.
 """
 
+import errno
 import functools
 import signal
 import sys
@@ -76,5 +77,10 @@ def reporting(main: Callable[[], int]) -> Callable[[], NoReturn]:
         except BrokenPipeError:
             sys.stderr.close()
             sys.exit(141)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            say(f"twostep: the disk is full: {error.filename or 'a file could not be written'}")
+            sys.exit(1)
 
     return wrapped

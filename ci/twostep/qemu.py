@@ -30,6 +30,8 @@ def kernel_arguments(machine: Machine) -> str:
         "intel_iommu=on iommu.passthrough=0",
         f"iommu.strict={0 if machine.lazy else 1}",
     ]
+    if machine.kernel == "debug":
+        words.append("page_poison=1")
     if machine.gdb or machine.icount:
         words.append("nokaslr")
     return " ".join(words + machine.append)
@@ -108,7 +110,8 @@ def command_line(
     if machine.share is not None:
         shares["share"] = (Path(machine.share), "off")
     for tag, (path, readonly) in shares.items():
-        local = f"local,id={tag},path={path},security_model=passthrough,readonly={readonly}"
+        quoted = str(path).replace(",", ",,")
+        local = f"local,id={tag},path={quoted},security_model=passthrough,readonly={readonly}"
         words += ["-fsdev", local,
                   "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
     words += _nvme(machine, fds)

@@ -11,7 +11,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from twostep.cache import file_digest, locked, require_space
+from twostep.cache import publish, file_digest, locked, require_space
 from twostep.paths import CACHE, HOST, KERNEL, SRC, on_host
 from twostep.problem import Problem, say
 from twostep.progress import Step, Steps
@@ -87,6 +87,11 @@ def _choose_package(base: str, apt: list[str]) -> str:
 
 def _download(step: Step, base: str, folder: Path) -> None:
     """Fetch the package of BASE into FOLDER, with its checksum beside it."""
+    with locked(CACHE / "apt/use", "apt"):
+        _fetch(step, base, folder)
+
+
+def _fetch(step: Step, base: str, folder: Path) -> None:
     log = CACHE / "log" / f"source-{base}.log"
     apt = _apt_options()
     unreachable = "the Debian mirror cannot be reached for the kernel source"
@@ -133,7 +138,7 @@ def _unpack(step: Step, base: str, folder: Path) -> Source:
         failure=f"{deb.name} could not be unpacked",
     )
     new.rename(tree)
-    (folder / "unpacked").write_text(version, encoding="utf-8")
+    publish(folder / "unpacked", version)
     return _as_source(tree)
 
 

@@ -13,28 +13,29 @@ SPLATS = re.compile(
     "|".join(
         (
             r"WARNING: ",  # WARN, lockdep, suspicious RCU usage
-            r"BUG: ",  # KASAN, page faults, sleeping in atomic, soft lockups
+            r"BUG[: ]",  # KASAN, page faults, sleeping in atomic, soft lockups
             r"kernel BUG at ",
             r"Oops: ",
             r"general protection fault",
             r"Kernel panic - not syncing",
             r"UBSAN: ",
-            r"INFO: task .* blocked for more than",
+            r"INFO: task .* blocked.* for more than",
             r"INFO: trying to register non-static key",
             r"INFO: possible ",
-            r"rcu: INFO: .* (?:stall|detected)",
+            r"(?:rcu: )?INFO: .*(?:stall|detected)",
             r"watchdog: BUG: ",
+            r"irq \d+: nobody cared",
+            r"unregister_netdevice: waiting for ",  # a reference to a network device leaked
             r"kmemleak: \d+ new suspected memory leaks",
+            r"kmemleak: .*disabled",
             r"ODEBUG: ",
             r"DMA-API: .*",
             r"refcount_t: ",
             r"(?:list_add|list_del) corruption",
-            r"Bad page state|BUG Bad page",
             r"unreferenced object ",
             r"DMAR: \[.*(?:fault|Fault)",  # a device reached memory it had no mapping for
-            r"arm-smmu.*fault|virtio_iommu .*: .*fault",
-            r"possible circular locking dependency",
-            r"inconsistent lock state",
+            r"DMAR: VT-d detected ",
+            r"virtio_iommu .*: .*fault",
         )
     )
 )
@@ -43,7 +44,7 @@ SPLATS = re.compile(
 HARMLESS = re.compile(
     r"DMA-API: preallocated \d+ debug entries"
     r"|DMA-API: debugging enabled by kernel config"
-    r"|DMA-API: .*disabled"
+    r"|DMA-API: dma_debug_entry pool grown"
 )
 
 # Taint bits that no healthy run sets: D (oops), W (warning), B (bad page), L (lockup).

@@ -13,7 +13,7 @@ from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from twostep.assemble import Part, assembled, kconfig_shape, sync
+from twostep.assemble import MANIFEST, Part, assembled, kconfig_shape, sync
 from twostep.cache import locked
 from twostep.flavours import FLAVOURS, Flavour
 from twostep.kernel import (
@@ -86,7 +86,7 @@ def trial(base: Source) -> Iterator[Trial]:
     obj = CACHE / "obj" / TRIAL.name
     log = CACHE / "log/trial.log"
     with locked(tree, "a trial build"):
-        if not obj.exists():
+        if not (tree / MANIFEST).exists() or not obj.exists():
             _seed(obj, base)
         forget_other_base(obj, base)
         log.parent.mkdir(exist_ok=True)

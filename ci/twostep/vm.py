@@ -11,7 +11,6 @@ a status, or the kernel log or the taint mask shows a splat.
 
 import contextlib
 import os
-import selectors
 import shutil
 import signal
 import socket
@@ -22,9 +21,9 @@ import termios
 import time
 import tty
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from twostep.cache import in_use, locked, remove_unused
 from twostep.flavours import flavour
 from twostep.guest import guest_folder
 from twostep.kernel import Kernel, kernel_for, steps_for
@@ -33,30 +32,34 @@ from twostep.paths import BUILD, from_host, on_host
 from twostep.problem import Problem, report, reporting, say
 from twostep.progress import Steps
 from twostep.qemu import PORTS, command_line
+from twostep.relay import Outcome, Relay
 from twostep.splat import splats, taint_names
 
 TIMED_OUT = 124
 LOST = 125
-KEPT_LOGS = 60
-POWER_OFF_SECONDS = 20
+KEPT_LOGS = 200
+POWER_OFF_SECONDS = 60
 
 
-@dataclass
-class Outcome:
-    """How a run ended, as far as the ports tell."""
+@contextlib.contextmanager
+def _log_folder() -> Iterator[Path]:
+    """A fresh folder for this run's logs, safe from pruning until the run is over.
 
-    status: int | None = None
-    taint: int = 0
-    timed_out: bool = False
-
-
-def _log_folder() -> Path:
-    """A fresh folder for this run's logs; older ones are removed."""
+    Names begin with the time, so their order is that of the runs.
+    """
     logs = BUILD / "vm"
     logs.mkdir(parents=True, exist_ok=True)
-    for old in sorted(logs.iterdir(), key=lambda path: path.stat().st_mtime)[:-KEPT_LOGS]:
-        shutil.rmtree(old, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=time.strftime("%m%d-%H%M%S-"), dir=logs))
+    with locked(BUILD / "vm", "the logs"):
+        for old in sorted(path for path in logs.iterdir() if path.is_dir())[:-KEPT_LOGS]:
+            remove_unused(old, old / "qemu.log")
+        made = Path(tempfile.mkdtemp(prefix=time.strftime("%Y%m%d-%H%M%S-"), dir=logs))
+        (made / "qemu.log").touch()
+        held = in_use(made / "qemu.log")
+        held.__enter__()
+    try:
+        yield made
+    finally:
+        held.__exit__(None, None, None)
 
 
 @contextlib.contextmanager
@@ -70,76 +73,6 @@ def _raw_terminal(wanted: bool) -> Iterator[None]:
         yield
     finally:
         termios.tcsetattr(0, termios.TCSADRAIN, before)
-
-
-def _copy(source: socket.socket, target: int) -> bool:
-    """Move what has arrived; False at the end."""
-    try:
-        data = source.recv(1 << 16)
-    except BlockingIOError:
-        return True
-    view = memoryview(data)
-    while view:
-        view = view[os.write(target, view) :]
-    return bool(data)
-
-
-class Relay:
-    """Moves bytes between the ports and our own descriptors until the status is there."""
-
-    def __init__(self, ports: dict[str, socket.socket], deadline: float) -> None:
-        self.ports = ports
-        self.deadline = deadline
-        self.outcome = Outcome()
-        self.targets = {"out": 1, "err": 2}
-        self.line = b""
-
-    def _status(self) -> bool:
-        data = self.ports["status"].recv(256)
-        self.line += data
-        words = self.line.split()
-        if self.line.endswith(b"\n") and len(words) == 3 and words[0] == b"exit":
-            self.outcome.status, self.outcome.taint = int(words[1]), int(words[2])
-        return bool(data)
-
-    def run(self, process: subprocess.Popen[bytes]) -> Outcome:
-        """Until the guest reports, the machine ends or the time is up."""
-        with selectors.DefaultSelector() as selector:
-            for name, port in self.ports.items():
-                port.setblocking(False)
-                if name != "in":
-                    selector.register(port, selectors.EVENT_READ, name)
-            if "in" in self.ports:
-                selector.register(0, selectors.EVENT_READ, "keys")
-            pidfd = os.pidfd_open(process.pid)
-            selector.register(pidfd, selectors.EVENT_READ, "gone")
-            while self.outcome.status is None:
-                left = self.deadline - time.monotonic()
-                if left <= 0:
-                    self.outcome.timed_out = True
-                    break
-                names = [key.data for key, _ in selector.select(left)]
-                for name in names:
-                    if name in self.targets and not _copy(self.ports[name], self.targets[name]):
-                        selector.unregister(self.ports[name])
-                    elif name == "status" and not self._status():
-                        selector.unregister(self.ports[name])
-                    elif name == "keys":
-                        self.ports["in"].send(os.read(0, 4096))
-                if names == ["gone"]:
-                    break
-            os.close(pidfd)
-        self._drain()
-        return self.outcome
-
-    def _drain(self) -> None:
-        """What the guest wrote before its status has arrived: the port's write waited for it."""
-        for name, target in self.targets.items():
-            with contextlib.suppress(BlockingIOError, ConnectionError):
-                while data := self.ports[name].recv(1 << 16):
-                    view = memoryview(data)
-                    while view:
-                        view = view[os.write(target, view) :]
 
 
 def _start(
@@ -169,7 +102,10 @@ def _start(
 def _verdict(machine: Machine, outcome: Outcome, logs: Path) -> int:
     """The status of this run, with the reason on stderr if it is not the command's own."""
     console = logs / "console.log"
-    text = console.read_text(encoding="utf-8", errors="replace") if console.exists() else ""
+    if not console.exists():
+        report(Problem("QEMU did not start the guest", log=logs / "qemu.log"))
+        return LOST
+    text = console.read_text(encoding="utf-8", errors="replace")
     found = splats(text) + [f"taint: {name}" for name in taint_names(outcome.taint)]
     if outcome.timed_out:
         also = f", and its kernel reported: {found[0]}" if found else ""
@@ -179,11 +115,24 @@ def _verdict(machine: Machine, outcome: Outcome, logs: Path) -> int:
         report(Problem(f"the guest's kernel reported: {found[0]}", log=console))
         say(f"twostep: all of it: {on_host(console)}")
         return LOST
+    if outcome.stuck:
+        sentence = f"the guest did not switch itself off within {POWER_OFF_SECONDS} s of its status"
+        report(Problem(sentence, log=console))
+        return LOST
     if outcome.status is None:
         log = console if text else logs / "qemu.log"
         report(Problem("the guest ended without a status", log=log))
         return LOST
     return outcome.status
+
+
+def _ended(process: "subprocess.Popen[bytes]") -> bool:
+    """Whether the guest switches itself off after its status."""
+    try:
+        process.wait(POWER_OFF_SECONDS)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def run(machine: Machine) -> int:
@@ -197,8 +146,11 @@ def run(machine: Machine) -> int:
         raise Problem("ci/vm: --tty needs a terminal", status=2)
     wanted = flavour(machine.kernel)
     kernel = kernel_for(wanted, Steps(steps_for(wanted)))
-    logs = _log_folder()
-    with tempfile.TemporaryDirectory() as temporary:
+    with (
+        _log_folder() as logs,
+        in_use(kernel.folder / "complete"),
+        tempfile.TemporaryDirectory() as temporary,
+    ):
         folder = guest_folder(machine, Path(temporary))
         process, ports = _start(machine, kernel, logs, folder)
         deadline = time.monotonic() + machine.timeout
@@ -206,13 +158,12 @@ def run(machine: Machine) -> int:
             with _raw_terminal(machine.tty):
                 outcome = Relay(ports, deadline).run(process)
             if outcome.status is not None:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(POWER_OFF_SECONDS)
+                outcome.stuck = not _ended(process)
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
             process.wait()
-    return _verdict(machine, outcome, logs)
+        return _verdict(machine, outcome, logs)
 
 
 @reporting

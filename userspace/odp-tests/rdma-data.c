@@ -289,12 +289,15 @@ static void compare(struct tally *tally, struct region *target,
 
 static void fill(struct tally *tally, struct region *source,
 		 unsigned long source_at, struct region *target,
-		 unsigned long length)
+		 unsigned long target_at, unsigned long length)
 {
 	for (unsigned long i = 0; i < REGION; i++)
 		target->bytes[i] = ~pattern(tally->transfers, i);
-	for (unsigned long i = 0; i < length; i++)
+	for (unsigned long i = 0; i < length; i++) {
 		source->bytes[source_at + i] = pattern(tally->transfers, i);
+		/* what is not written must differ in every bit */
+		target->bytes[target_at + i] = ~pattern(tally->transfers, i);
+	}
 }
 
 int main(int argc, char **argv)
@@ -355,7 +358,8 @@ int main(int argc, char **argv)
 			unsigned long source_at = pull ? far_at : near_at;
 			unsigned long target_at = pull ? near_at : far_at;
 
-			fill(&tally, source, source_at, target, lengths[l]);
+			fill(&tally, source, source_at, target, target_at,
+			     lengths[l]);
 			transfer(&fabric, operation, source, source_at, target,
 				 target_at, lengths[l]);
 			if (plant && tally.transfers == TRANSFERS - 1)
