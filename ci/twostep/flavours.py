@@ -10,7 +10,7 @@ class Flavour:
     """One kernel: a base source, with or without our parts, and its fragments."""
 
     name: str
-    base: str  # "6.12", or "mainline" for the newest that backports offers
+    base: str  # "6.12", or "mainline": see source.py
     ours: bool  # overlay kernel/*/files and apply kernel/series
     fragments: tuple[str, ...]  # beyond the numbered ones, from kernel/config
 

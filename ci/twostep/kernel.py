@@ -29,7 +29,7 @@ from twostep.problem import Problem
 from twostep.progress import Step, Steps
 from twostep.source import Source
 
-KEPT_KERNELS = 3  # of each flavour, in the cache
+KEPT_KERNELS = 2  # of each flavour, in the cache
 CCACHE_SIZE = "3G"
 BUILD_SPACE_GIB = 3
 
@@ -238,8 +238,9 @@ def _build(
         log,
         f"the {flavour.name} kernel does not build",
     )
+    for left in folder.parent.glob(f"{flavour.name}-*.new"):  # by an interrupted run
+        shutil.rmtree(left, ignore_errors=True)
     new = folder.with_name(folder.name + ".new")
-    shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     target = f"INSTALL_MOD_PATH={new}/modules"
     run_make(

@@ -88,6 +88,11 @@ def _read(path: Path) -> list[Test]:
     ]
 
 
+def _matches(pattern: str, name: str) -> bool:
+    """Whether PATTERN is NAME, or NAME without its kernel."""
+    return any(re.fullmatch(pattern, each) for each in (name, name.split("@")[0]))
+
+
 def find(suite: str, names: str) -> list[Test]:
     """The tests of SUITE ('' for all, 'smoke' for the quick ones), or those that NAMES match."""
     tests = [
@@ -104,7 +109,7 @@ def find(suite: str, names: str) -> list[Test]:
         test
         for test in tests
         if (not suite or test.path.parent.name == suite or (suite == "smoke" and test.smoke))
-        and (not patterns or any(re.fullmatch(pattern, test.name) for pattern in patterns))
+        and (not patterns or any(_matches(pattern, test.name) for pattern in patterns))
     ]
     if not chosen:
         raise Problem(f"no test is called {names}", status=2)

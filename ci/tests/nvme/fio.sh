@@ -34,5 +34,5 @@ verify_behind() {
 	local type=$1 seed=${TEST_SEED:-$RANDOM}
 	shift
 	echo "seed $seed (TEST_SEED sets it)"
-	ci/vm --kernel "$KERNEL" --timeout 170 --nvme 128M "$@" -- env type="$type" seed="$seed" sh -c "$fio_guest"
+	ci/vm --kernel "$KERNEL" --timeout 170 --mem 1G --nvme 128M "$@" -- env type="$type" seed="$seed" sh -c "$fio_guest"
 }
