@@ -34,10 +34,8 @@ def _data(said: str) -> str:
     words = said.split()
     if words[0] == "exact":
         return f"exact in {words[1]} transfers"
-    found = re.match(r"wrong (\d+) of (\d+) bytes in (\d+ of \d+ transfers)", said)
-    if found is None:
-        return said.replace("wrong", "WRONG", 1)
-    return f"WRONG: {100 * int(found[1]) / int(found[2]):.1f} % of the bytes, {found[3]}"
+    found = re.match(r"wrong .* (in \d+ of \d+ transfers)", said)
+    return f"WRONG {found[1]}" if found else said.replace("wrong", "WRONG", 1)
 
 
 def _line(words: tuple[str, ...]) -> str:
