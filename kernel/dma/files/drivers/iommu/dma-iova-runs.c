@@ -1,0 +1,460 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Copyright (c) 2026 The Twostep authors
+ *
+ * Two-step DMA: link and unlink many runs of a range (linux/dma-iova.h).
+ *
+ * Linking. An iterator or an array of words feeds runs to a batch on the stack; a full
+ * batch goes to the IOMMU driver in one call. The driver's cursor lives as long as the
+ * call, so pages that are scattered in memory but neighbours in the range cost one walk of
+ * the I/O page table per leaf table. The hull of what was linked is made visible once, at
+ * the end.
+ *
+ * Unlinking. One gather collects what all runs cleared, one flush ends the call.
+ *
+ * Progress. A batch knows for each of its runs how much of the caller's input is done once
+ * the run is linked, so that a failure can say exactly where it came.
+ */
+
+#include <linux/dma-map-ops.h>
+#include <linux/export.h>
+#include <linux/iommu-dma.h>
+#include <linux/iommu.h>
+#include <linux/iommu-runs.h>
+#include <trace/events/dma_iova.h>
+
+#include "dma-iova.h"
+
+/* Runs per call of an IOMMU driver. The batch is on the stack: 40 bytes each. */
+#define BATCH_RUNS	16
+
+/**
+ * struct link_batch - runs on their way to the IOMMU driver
+ * @dev: device
+ * @domain: its domain
+ * @cursor: the driver's
+ * @linked: hull of what is linked, start > end if nothing
+ * @nr_linked: runs linked so far
+ * @finished: input of the caller, in its own unit, up to which all is linked
+ * @gfp: for tables
+ * @nr: runs waiting
+ * @runs: the runs waiting
+ * @upto: what @finished becomes once the run is linked
+ */
+struct link_batch {
+	struct device *dev;
+	struct iommu_domain *domain;
+	struct iommu_map_cursor cursor;
+	struct iommu_span linked;
+	size_t nr_linked;
+	size_t finished;
+	gfp_t gfp;
+	unsigned int nr;
+	struct iommu_run runs[BATCH_RUNS];
+	size_t upto[BATCH_RUNS];
+};
+
+static void batch_init(struct link_batch *batch, struct device *dev,
+		       const struct dma_iova_state *state, gfp_t gfp)
+{
+	batch->dev = dev;
+	batch->domain = iommu_get_dma_domain(dev);
+	batch->cursor = (struct iommu_map_cursor){ .max_order = dma_iova_entry_order(state) };
+	batch->linked = (struct iommu_span){ .start = ULONG_MAX };
+	batch->nr_linked = 0;
+	batch->finished = 0;
+	batch->gfp = gfp;
+	batch->nr = 0;
+}
+
+/* Hand the waiting runs over; none waits afterwards. */
+static int batch_flush(struct link_batch *batch)
+{
+	const struct iommu_run *run = batch->runs;
+	unsigned int done;
+	size_t size = 0;
+	int ret;
+
+	if (!batch->nr)
+		return 0;
+	ret = iommu_map_runs(batch->domain, &batch->cursor, run, batch->nr, batch->gfp, &done);
+	for (; run < batch->runs + done; run++) {
+		batch->linked.start = min(batch->linked.start, run->iova);
+		batch->linked.end = max(batch->linked.end, run->iova + run->size);
+		size += run->size;
+		debug_dma_iova_link(batch->dev, run->iova, run->iova + run->size);
+	}
+	if (done)
+		batch->finished = batch->upto[done - 1];
+	if (ret)
+		debug_dma_iova_link_failed(batch->dev, run->iova, run->iova + run->size, ret);
+	batch->nr_linked += done;
+	batch->nr = 0;
+	dma_iova_count(DMA_IOVA_IOMMU_CALLS, 1);
+	dma_iova_count(DMA_IOVA_RUNS, done);
+	dma_iova_count(DMA_IOVA_PAGES, size >> __ffs(batch->domain->pgsize_bitmap));
+	return ret;
+}
+
+/* Room for one more run; what is full is flushed first. */
+static int batch_make_room(struct link_batch *batch)
+{
+	return batch->nr < BATCH_RUNS ? 0 : batch_flush(batch);
+}
+
+/* Add a run, to the last one if it continues that. */
+static int batch_add(struct link_batch *batch, const struct iommu_run *run)
+{
+	struct iommu_run *last = &batch->runs[batch->nr - 1];
+	int ret;
+
+	if (batch->nr && last->iova + last->size == run->iova &&
+	    last->paddr + last->size == run->paddr && last->prot == run->prot) {
+		last->size += run->size;
+		return 0;
+	}
+	ret = batch_make_room(batch);
+	if (!ret)
+		batch->runs[batch->nr++] = *run;
+	return ret;
+}
+
+/*
+ * Make what a batch linked visible. If the IOMMU cannot, the hull is unlinked: what else
+ * is in there went through the same broken IOMMU.
+ */
+static int batch_finish(struct link_batch *batch)
+{
+	struct iommu_iotlb_gather gather;
+	int ret = 0;
+
+	if (batch->nr_linked)
+		ret = dma_iova_sync_span(batch->domain, &batch->linked);
+	if (unlikely(ret)) {
+		iommu_iotlb_gather_init(&gather);
+		dma_iova_unmap_span(batch->dev, batch->domain, &batch->linked, &gather);
+		dma_iova_flush(batch->domain, &gather);
+		batch->finished = 0;
+	}
+	dma_iova_count(DMA_IOVA_LINKS, 1);
+	trace_dma_iova_link(batch->dev, batch->linked.start,
+			    batch->nr_linked ? batch->linked.end - batch->linked.start : 0,
+			    batch->nr_linked, ret);
+	return ret;
+}
+
+static int prot_of_tags(struct device *dev, u64 tags, enum pfn_tag_kind kind)
+{
+	int prot = dev_is_dma_coherent(dev) ? IOMMU_CACHE : 0;
+
+	if (tags & PFN_TAG_READ)
+		prot |= IOMMU_READ;
+	if (tags & PFN_TAG_WRITE)
+		prot |= IOMMU_WRITE;
+	if (kind == PFN_KIND_P2P_BRIDGE)
+		prot |= IOMMU_MMIO;
+	return prot;
+}
+
+/* Check a caller's run and translate it. Returns 1, or 0 if nothing is to be linked. */
+static int translate_run(struct device *dev, struct iommu_domain *domain,
+			 const struct dma_iova_state *state, const struct dma_iova_run *run,
+			 struct iommu_run *out)
+{
+	struct iommu_span span;
+
+	if (!dma_iova_within(state, run->offset, run->len) || !(run->access & PFN_TAG_ACCESS) ||
+	    (state->addr + run->offset - run->phys) & (dma_iova_granule(domain) - 1))
+		return -EINVAL;
+	if (run->kind == PFN_KIND_P2P_BUS || run->kind == PFN_KIND_DEVICE_PRIVATE)
+		return 0;
+
+	span = dma_iova_span(domain, state, run->offset, run->len);
+	out->iova = span.start;
+	out->paddr = run->phys - (state->addr + run->offset - span.start);
+	out->size = span.end - span.start;
+	out->prot = prot_of_tags(dev, run->access, run->kind);
+	dma_iova_sync_for_device(dev, out->paddr, out->size, out->prot);
+	return 1;
+}
+
+/**
+ * dma_iova_link_runs() - link runs from an iterator
+ * @dev: device, not one that must bounce
+ * @state: the range
+ * @iter: gives the runs, in any order; neighbours given in order coalesce. Afterwards
+ *	&dma_iova_iter.runs says how many are completely done, counted from the first
+ * @gfp: how to allocate I/O page tables
+ *
+ * Everything linked is visible to the device on return. On failure the first
+ * &dma_iova_iter.runs runs stay linked and nothing of the later ones is. Only if the IOMMU
+ * fails to make entries visible (-EIO) all between the call's first and last run is
+ * unlinked.
+ *
+ * Context: as @gfp allows.
+ * Return: 0; -EEXIST, -ENOMEM, -EINVAL, -EIO; -EOPNOTSUPP if the device must bounce.
+ */
+int dma_iova_link_runs(struct device *dev, struct dma_iova_state *state,
+		       struct dma_iova_iter *iter, gfp_t gfp)
+{
+	struct dma_iova_run run;
+	struct link_batch batch;
+	struct iommu_run next;
+	size_t taken = 0;
+	int ret = 0, err;
+
+	iter->runs = 0;
+	if (dma_iova_must_bounce(dev))
+		return -EOPNOTSUPP;
+
+	batch_init(&batch, dev, state, gfp);
+	while (iter->next(iter, &run)) {
+		ret = translate_run(dev, batch.domain, state, &run, &next);
+		if (ret > 0)
+			ret = batch_add(&batch, &next);
+		if (ret)
+			break;
+		taken++;
+		if (batch.nr)
+			batch.upto[batch.nr - 1] = taken;
+		else
+			batch.finished = taken;
+	}
+	/* A run that failed to be handed over came before one that failed to be taken. */
+	err = batch_flush(&batch);
+	ret = err ?: ret;
+	err = batch_finish(&batch);
+	iter->runs = batch.finished;
+	return err ?: ret;
+}
+EXPORT_SYMBOL_GPL(dma_iova_link_runs);
+
+/* Words that a link call takes: accessible, not linked yet, and reached by an IOVA. */
+static bool linkable(u64 word)
+{
+	BUILD_BUG_ON(PFN_KIND_REGULAR & 2 || PFN_KIND_P2P_BRIDGE & 2);
+	BUILD_BUG_ON(!(PFN_KIND_P2P_BUS & 2) || !(PFN_KIND_DEVICE_PRIVATE & 2));
+
+	return word & PFN_TAG_ACCESS &&
+	       !(word & (PFN_TAG_MAPPED | 2ULL << PFN_TAG_KIND_SHIFT));
+}
+
+/* Set MAPPED on the words that were just linked. */
+static void mark_mapped(u64 *words, size_t nr)
+{
+	size_t i;
+
+	for (i = 0; i < nr; i++)
+		if (linkable(words[i]))
+			words[i] |= PFN_TAG_MAPPED;
+}
+
+static void clear_mapped(u64 *words, size_t nr)
+{
+	size_t i;
+
+	for (i = 0; i < nr; i++)
+		words[i] &= ~PFN_TAG_MAPPED;
+}
+
+/* Whether words are pages of the range, one after the other from an offset. */
+static bool words_fit(const struct dma_iova_state *state, size_t offset, size_t nr)
+{
+	size_t left = PAGE_ALIGN(dma_iova_size(state)) - offset;
+
+	return IS_ALIGNED(state->addr + offset, PAGE_SIZE) &&
+	       offset < dma_iova_size(state) && nr <= left >> PAGE_SHIFT;
+}
+
+/* Collect the runs of an array of words. */
+static int batch_words(struct link_batch *batch, unsigned long iova, const u64 *words, size_t nr)
+{
+	u64 tags = 0;
+	size_t i, n;
+	int prot = 0;
+	int ret;
+
+	for (i = 0; i < nr; i += n) {
+		n = 1;
+		if (!linkable(words[i]))
+			continue;
+		while (i + n < nr && words[i + n] == words[i] + n)
+			n++;
+		ret = batch_make_room(batch);
+		if (ret)
+			return ret;
+		if (!prot || tags != (words[i] & (PFN_TAG_ACCESS | PFN_TAG_KIND))) {
+			tags = words[i] & (PFN_TAG_ACCESS | PFN_TAG_KIND);
+			prot = prot_of_tags(batch->dev, tags, pfn_tag_kind(tags));
+		}
+		dma_iova_sync_for_device(batch->dev, pfn_tag_phys(words[i]), n << PAGE_SHIFT, prot);
+		batch->runs[batch->nr] = (struct iommu_run){
+			.iova = iova + (i << PAGE_SHIFT),
+			.paddr = pfn_tag_phys(words[i]),
+			.size = n << PAGE_SHIFT,
+			.prot = prot,
+		};
+		batch->upto[batch->nr++] = i + n;
+	}
+	return batch_flush(batch);
+}
+
+/**
+ * dma_iova_link_pfns() - link the pages of an array of tagged PFNs
+ * @dev: device, not one that must bounce
+ * @state: the range
+ * @offset: where in the range the page of the first word goes, at a page border of IOVA
+ * @words: one word per page (linux/pfn-tag.h). Holes, words already MAPPED, and kinds that
+ *	have no IOVA are passed over; the others get MAPPED
+ * @nr: how many words
+ * @done: out: words [0, @done) are as after success
+ * @gfp: how to allocate I/O page tables
+ *
+ * Words whose PFNs and tags continue one another make one run. Everything linked is
+ * visible to the device on return. On failure the words from @done on are untouched,
+ * except if the IOMMU fails to make entries visible (-EIO): then all that lies between the
+ * first and the last page of the call is unlinked, and MAPPED nowhere.
+ *
+ * Context: as @gfp allows.
+ * Return: 0; -EEXIST, -ENOMEM, -EINVAL, -EIO; -EOPNOTSUPP if the device must bounce.
+ */
+int dma_iova_link_pfns(struct device *dev, struct dma_iova_state *state, size_t offset,
+		       u64 *words, size_t nr, size_t *done, gfp_t gfp)
+{
+	struct link_batch batch;
+	int ret, err;
+
+	*done = 0;
+	if (dma_iova_must_bounce(dev))
+		return -EOPNOTSUPP;
+	if (!words_fit(state, offset, nr))
+		return -EINVAL;
+
+	batch_init(&batch, dev, state, gfp);
+	ret = batch_words(&batch, state->addr + offset, words, nr);
+	if (!ret)
+		batch.finished = nr;
+	err = batch_finish(&batch);
+	if (unlikely(err)) {
+		clear_mapped(words, nr);
+		return err;
+	}
+	mark_mapped(words, batch.finished);
+	*done = batch.finished;
+	return ret;
+}
+EXPORT_SYMBOL_GPL(dma_iova_link_pfns);
+
+/* Tell a caller what else went with its run. */
+static void tell_widened(struct device *dev, const struct dma_iova_state *state,
+			 struct dma_iova_iter *iter, const struct iommu_span *asked,
+			 const struct iommu_span *got)
+{
+	if (got->start == asked->start && got->end == asked->end)
+		return;
+	if (dev_WARN_ONCE(dev, !iter->widened,
+			  "unlinked a part of an entry: all of it is gone\n"))
+		return;
+	if (got->start < asked->start)
+		iter->widened(iter, got->start - state->addr, asked->start - got->start);
+	if (got->end > asked->end)
+		iter->widened(iter, asked->end - state->addr, got->end - asked->end);
+}
+
+/**
+ * dma_iova_unlink_runs() - unlink runs from an iterator
+ * @dev: device
+ * @state: the range
+ * @iter: gives the runs, in any order; only offset and length are read. Holes are fine
+ *
+ * One IOTLB flush ends the call, whatever the number of runs; on return the device cannot
+ * reach any of the pages.
+ *
+ * Context: any.
+ */
+void dma_iova_unlink_runs(struct device *dev, struct dma_iova_state *state,
+			  struct dma_iova_iter *iter)
+{
+	struct iommu_domain *domain = iommu_get_dma_domain(dev);
+	struct iommu_span hull = { .start = ULONG_MAX };
+	struct iommu_iotlb_gather gather;
+	struct iommu_span asked, got;
+	struct dma_iova_run run;
+
+	WARN_ON_ONCE(state->__size & DMA_IOVA_BOUNCED);
+	iommu_iotlb_gather_init(&gather);
+	for (iter->runs = 0; iter->next(iter, &run); iter->runs++) {
+		if (WARN_ON_ONCE(!dma_iova_within(state, run.offset, run.len)))
+			continue;
+		asked = dma_iova_span(domain, state, run.offset, run.len);
+		got = asked;
+		dma_iova_sync_for_cpu(dev, domain, &got, DMA_BIDIRECTIONAL);
+		dma_iova_unmap_span(dev, domain, &got, &gather);
+		tell_widened(dev, state, iter, &asked, &got);
+		hull.start = min(hull.start, got.start);
+		hull.end = max(hull.end, got.end);
+	}
+	dma_iova_flush(domain, &gather);
+	dma_iova_count(DMA_IOVA_UNLINKS, 1);
+	if (hull.end)
+		trace_dma_iova_unlink(dev, hull.start, hull.end - hull.start);
+}
+EXPORT_SYMBOL_GPL(dma_iova_unlink_runs);
+
+/**
+ * dma_iova_unlink_pfns() - unlink the MAPPED pages of an array of tagged PFNs
+ * @dev: device
+ * @state: the range
+ * @offset: where in the range the page of the first word is, at a page border of IOVA
+ * @words: one word per page; MAPPED is cleared, all else stays
+ * @nr: how many words
+ *
+ * One IOTLB flush ends the call, whatever the number of runs; on return the device cannot
+ * reach any of the pages.
+ *
+ * Context: any.
+ * Return: what went, in bytes from the start of the range: empty, or the hull of the words
+ * that were MAPPED, larger than the array where an entry reached out of it.
+ */
+struct dma_iova_hull dma_iova_unlink_pfns(struct device *dev, struct dma_iova_state *state,
+					  size_t offset, u64 *words, size_t nr)
+{
+	struct iommu_domain *domain = iommu_get_dma_domain(dev);
+	unsigned long base = state->addr + offset;
+	struct iommu_span hull = { .start = ULONG_MAX };
+	struct iommu_iotlb_gather gather;
+	struct iommu_span span;
+	size_t i, n;
+
+	if (WARN_ON_ONCE(!words_fit(state, offset, nr)))
+		return (struct dma_iova_hull){};
+
+	iommu_iotlb_gather_init(&gather);
+	for (i = 0; i < nr; i += n) {
+		for (n = 0; i + n < nr && words[i + n] & PFN_TAG_MAPPED; n++)
+			words[i + n] &= ~PFN_TAG_MAPPED;
+		if (!n) {
+			n = 1;
+			continue;
+		}
+		span.start = base + (i << PAGE_SHIFT);
+		span.end = span.start + (n << PAGE_SHIFT);
+		dma_iova_sync_for_cpu(dev, domain, &span, DMA_BIDIRECTIONAL);
+		dma_iova_unmap_span(dev, domain, &span, &gather);
+		hull.start = min(hull.start, span.start);
+		hull.end = max(hull.end, span.end);
+		/* The rest of an entry that this run's end lay in is gone as well. */
+		while (i + n < nr && base + ((i + n) << PAGE_SHIFT) < span.end)
+			words[i + n++] &= ~PFN_TAG_MAPPED;
+	}
+	dma_iova_flush(domain, &gather);
+	dma_iova_count(DMA_IOVA_UNLINKS, 1);
+	if (!hull.end)
+		return (struct dma_iova_hull){};
+	trace_dma_iova_unlink(dev, hull.start, hull.end - hull.start);
+	return (struct dma_iova_hull){
+		.start = hull.start - state->addr,
+		.end = hull.end - state->addr,
+	};
+}
+EXPORT_SYMBOL_GPL(dma_iova_unlink_pfns);

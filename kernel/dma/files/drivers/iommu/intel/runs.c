@@ -1,0 +1,410 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Copyright (c) 2026 The Twostep authors
+ *
+ * VT-d: mapping and unmapping by runs (linux/iommu-runs.h).
+ *
+ * A table has 512 entries. Level 1 is the leaf, an entry of it maps 4 KiB; an entry of
+ * level 2 or 3 either points to a table or, with the large bit, maps 2 MiB or 1 GiB.
+ *
+ * Mapping keeps the leaf table of the last page in the cursor: pages of the same 2 MiB of
+ * IOVA are written without another walk. Nothing else may be in an entry that is written:
+ * a run that meets one fails with -EEXIST and takes its own entries back.
+ *
+ * Unmapping inside one leaf table clears entries only. What spans more goes through the
+ * driver's own walk, which also frees the tables below entries it clears; that walk takes
+ * a large entry of which it sees only a part for a table, so both ends are first moved out
+ * to the borders of the large entries they lie in.
+ *
+ * Entries are written with single 64-bit stores, children before parents, so that hardware
+ * walking at the same time sees either nothing or a whole entry. When the hardware does not
+ * snoop, written entries are flushed from the CPU's cache once per leaf table and call.
+ */
+
+#include <linux/io.h>
+#include <linux/iommu.h>
+#include <linux/iommu-runs.h>
+
+#include "../dma-iova.h"
+#include "../iommu-pages.h"
+#include "iommu.h"
+
+/**
+ * struct leaf_writer - the leaf table that entries are being written to
+ * @domain: the domain
+ * @cursor: where it is remembered between calls
+ * @first: first entry written since the last flush, NULL if none
+ * @behind: behind the last entry written
+ * @gfp: how to allocate tables
+ */
+struct leaf_writer {
+	struct dmar_domain *domain;
+	struct iommu_map_cursor *cursor;
+	struct dma_pte *first;
+	struct dma_pte *behind;
+	gfp_t gfp;
+};
+
+static void flush_cache(struct dmar_domain *domain, void *addr, size_t size)
+{
+	if (!domain->iommu_coherency)
+		clflush_cache_range(addr, size);
+}
+
+static void writer_flush(struct leaf_writer *writer)
+{
+	if (writer->first)
+		flush_cache(writer->domain, writer->first,
+			    (void *)writer->behind - (void *)writer->first);
+	writer->first = NULL;
+}
+
+/* The lowest entry that exists for a PFN: a leaf, a large entry, or an absent one. */
+static struct dma_pte *lowest_entry(struct dmar_domain *domain, unsigned long iov_pfn,
+				    int *level)
+{
+	struct dma_pte *table = domain->pgd;
+	struct dma_pte *pte;
+
+	for (*level = agaw_to_level(domain->agaw);; (*level)--) {
+		pte = &table[pfn_level_offset(iov_pfn, *level)];
+		if (*level == 1 || !dma_pte_present(pte) || dma_pte_superpage(pte))
+			return pte;
+		table = phys_to_virt(dma_pte_addr(pte));
+	}
+}
+
+/* Put a new table below an absent entry; another CPU's is as good. */
+static int add_table(struct dmar_domain *domain, struct dma_pte *pte, gfp_t gfp)
+{
+	u64 absent = 0, val = DMA_PTE_READ | DMA_PTE_WRITE;
+	void *table;
+
+	if (dma_iova_fails(DMA_IOVA_SEAM_TABLE))
+		return -ENOMEM;
+	table = iommu_alloc_page_node(domain->nid, gfp);
+	if (!table)
+		return -ENOMEM;
+
+	flush_cache(domain, table, VTD_PAGE_SIZE);
+	val |= virt_to_dma_pfn(table) << VTD_PAGE_SHIFT;
+	if (domain->use_first_level)
+		val |= DMA_FL_PTE_US | DMA_FL_PTE_ACCESS;
+	if (try_cmpxchg64(&pte->val, &absent, val))
+		flush_cache(domain, pte, sizeof(*pte));
+	else
+		iommu_free_page(table);
+	return 0;
+}
+
+/* The entry of a PFN at a level, with the tables above it made. */
+static struct dma_pte *make_entry(struct dmar_domain *domain, unsigned long iov_pfn,
+				  int level, gfp_t gfp)
+{
+	struct dma_pte *table = domain->pgd;
+	int at = agaw_to_level(domain->agaw);
+	struct dma_pte *pte;
+	int ret;
+
+	for (;; at--) {
+		pte = &table[pfn_level_offset(iov_pfn, at)];
+		if (at == level)
+			return pte;
+		if (!dma_pte_present(pte)) {
+			ret = add_table(domain, pte, gfp);
+			if (ret)
+				return ERR_PTR(ret);
+		}
+		if (dma_pte_superpage(pte))
+			return ERR_PTR(-EEXIST);
+		table = phys_to_virt(dma_pte_addr(pte));
+	}
+}
+
+/* The level of the largest entry that the next pages of a run may take. */
+static int entry_level(struct leaf_writer *writer, unsigned long iov_pfn,
+		       unsigned long pfn, unsigned long nr)
+{
+	unsigned int max_order = writer->cursor->max_order ?: BITS_PER_LONG;
+	unsigned long bits = iov_pfn | pfn;
+	int level = 1;
+
+	while (level <= writer->domain->iommu_superpage && nr >= level_size(level + 1) &&
+	       !(bits & (level_size(level + 1) - 1)) &&
+	       VTD_PAGE_SHIFT + level_to_offset_bits(level + 1) <= max_order)
+		level++;
+	return level;
+}
+
+/*
+ * Where a large entry goes there may be a table left from smaller ones. It is this caller's
+ * alone, since its span is; empty, it goes, after the hardware forgot it.
+ */
+static int remove_empty_table(struct dmar_domain *domain, struct dma_pte *pte,
+			      unsigned long iov_pfn, int level)
+{
+	struct dma_pte *table = phys_to_virt(dma_pte_addr(pte));
+	unsigned long start = iov_pfn << VTD_PAGE_SHIFT;
+	int i;
+
+	for (i = 0; i < BIT(LEVEL_STRIDE); i++)
+		if (dma_pte_present(&table[i]))
+			return -EEXIST;
+
+	dma_clear_pte(pte);
+	flush_cache(domain, pte, sizeof(*pte));
+	cache_tag_flush_range(domain, start,
+			      start + (level_size(level) << VTD_PAGE_SHIFT) - 1, 0);
+	iommu_free_page(table);
+	return 0;
+}
+
+/* Write one large entry. Returns its pages, or an error. */
+static long write_large(struct leaf_writer *writer, unsigned long iov_pfn,
+			unsigned long pfn, u64 attr, int level)
+{
+	struct dmar_domain *domain = writer->domain;
+	struct dma_pte *pte;
+	int ret;
+
+	pte = make_entry(domain, iov_pfn, level, writer->gfp);
+	if (IS_ERR(pte))
+		return PTR_ERR(pte);
+	if (dma_pte_present(pte)) {
+		if (dma_pte_superpage(pte))
+			return -EEXIST;
+		ret = remove_empty_table(domain, pte, iov_pfn, level);
+		if (ret)
+			return ret;
+	}
+	WRITE_ONCE(pte->val, (u64)pfn << VTD_PAGE_SHIFT | attr | DMA_PTE_LARGE_PAGE);
+	flush_cache(domain, pte, sizeof(*pte));
+	return level_size(level);
+}
+
+/* Point the cursor at the leaf table of a PFN. */
+static int seek_leaf(struct leaf_writer *writer, unsigned long iov_pfn)
+{
+	struct dma_pte *pte = make_entry(writer->domain, iov_pfn, 1, writer->gfp);
+
+	if (IS_ERR(pte))
+		return PTR_ERR(pte);
+	writer_flush(writer);
+	writer->cursor->leaf = (void *)((unsigned long)pte & VTD_PAGE_MASK);
+	writer->cursor->leaf_iova = (iov_pfn & ~LEVEL_MASK) << VTD_PAGE_SHIFT;
+	return 0;
+}
+
+/* Write entries up to the end of a leaf table. Returns how many, or an error. */
+static long write_leaf(struct leaf_writer *writer, unsigned long iov_pfn,
+		       unsigned long pfn, unsigned long nr, u64 attr)
+{
+	struct iommu_map_cursor *cursor = writer->cursor;
+	struct dma_pte *pte, *first, *behind;
+	u64 val;
+	int ret;
+
+	if (!cursor->leaf || (cursor->leaf_iova >> VTD_PAGE_SHIFT) != (iov_pfn & ~LEVEL_MASK)) {
+		ret = seek_leaf(writer, iov_pfn);
+		if (ret)
+			return ret;
+	}
+
+	first = (struct dma_pte *)cursor->leaf + (iov_pfn & LEVEL_MASK);
+	behind = first + min_t(unsigned long, nr, BIT(LEVEL_STRIDE) - (iov_pfn & LEVEL_MASK));
+	val = (u64)pfn << VTD_PAGE_SHIFT | attr;
+	for (pte = first; pte < behind; pte++, val += VTD_PAGE_SIZE) {
+		if (unlikely(pte->val))
+			break;
+		WRITE_ONCE(pte->val, val);
+	}
+	if (unlikely(pte < behind)) {
+		while (pte-- > first)
+			dma_clear_pte(pte);
+		return -EEXIST;
+	}
+
+	if (!writer->first)
+		writer->first = first;
+	/* Runs come in any order: the flush covers all of what was written. */
+	writer->first = min(writer->first, first);
+	writer->behind = max(writer->behind, behind);
+	return behind - first;
+}
+
+/* The bits of an entry beside its address, 0 if the domain cannot have such rights. */
+static u64 entry_attr(struct dmar_domain *domain, int prot)
+{
+	u64 attr = 0;
+
+	if (prot & IOMMU_READ)
+		attr |= DMA_PTE_READ;
+	if (prot & IOMMU_WRITE)
+		attr |= DMA_PTE_WRITE;
+	if (!attr || (domain->nested_parent && !(attr & DMA_PTE_WRITE)))
+		return 0;
+	if (domain->set_pte_snp)
+		attr |= DMA_PTE_SNP;
+	if (domain->use_first_level) {
+		attr |= DMA_FL_PTE_PRESENT | DMA_FL_PTE_US | DMA_FL_PTE_ACCESS;
+		if (prot & IOMMU_WRITE)
+			attr |= DMA_FL_PTE_DIRTY;
+	}
+	return attr;
+}
+
+static bool domain_reaches(struct dmar_domain *domain, const struct iommu_run *run)
+{
+	int width = agaw_to_width(domain->agaw);
+	u64 last = run->iova + run->size - 1;
+
+	return last >= run->iova && (width >= 64 || !(last >> width));
+}
+
+/* Map one run wholly or not at all. */
+static int map_run(struct leaf_writer *writer, const struct iommu_run *run, u64 attr)
+{
+	unsigned long iov_pfn = run->iova >> VTD_PAGE_SHIFT;
+	unsigned long pfn = run->paddr >> VTD_PAGE_SHIFT;
+	unsigned long left = run->size >> VTD_PAGE_SHIFT;
+	struct iommu_iotlb_gather gather;
+	struct iommu_span mapped;
+	long nr;
+	int level;
+
+	while (left) {
+		level = entry_level(writer, iov_pfn, pfn, left);
+		if (level > 1)
+			nr = write_large(writer, iov_pfn, pfn, attr, level);
+		else
+			nr = write_leaf(writer, iov_pfn, pfn, left, attr);
+		if (nr < 0)
+			goto err_unmap;
+		iov_pfn += nr;
+		pfn += nr;
+		left -= nr;
+	}
+	return 0;
+
+err_unmap:
+	mapped.start = run->iova;
+	mapped.end = iov_pfn << VTD_PAGE_SHIFT;
+	if (mapped.start < mapped.end) {
+		/* The tables go, too: the cursor must not outlive them. */
+		writer_flush(writer);
+		writer->cursor->leaf = NULL;
+		iommu_iotlb_gather_init(&gather);
+		intel_iommu_unmap_span(&writer->domain->domain, &mapped, &gather);
+		iommu_iotlb_sync(&writer->domain->domain, &gather);
+	}
+	return nr;
+}
+
+static int intel_iommu_map_runs(struct iommu_domain *domain, struct iommu_map_cursor *cursor,
+				const struct iommu_run *runs, unsigned int nr, gfp_t gfp,
+				unsigned int *done)
+{
+	struct dmar_domain *dmar_domain = to_dmar_domain(domain);
+	struct leaf_writer writer = {
+		.domain = dmar_domain,
+		.cursor = cursor,
+		.gfp = gfp,
+	};
+	int prot = 0;
+	u64 attr = 0;
+	int ret = 0;
+	unsigned int i;
+
+	/* Read by whoever would make the domain non-snooping: set before the first entry. */
+	if (!dmar_domain->has_mappings)
+		dmar_domain->has_mappings = true;
+
+	for (i = 0; i < nr; i++) {
+		if (!attr || runs[i].prot != prot) {
+			prot = runs[i].prot;
+			attr = entry_attr(dmar_domain, prot);
+		}
+		ret = -EINVAL;
+		if (unlikely(!attr || !domain_reaches(dmar_domain, &runs[i])))
+			break;
+		ret = map_run(&writer, &runs[i], attr);
+		if (unlikely(ret))
+			break;
+		dmar_domain->max_addr = max(dmar_domain->max_addr, runs[i].iova + runs[i].size);
+	}
+	writer_flush(&writer);
+	*done = i;
+	return ret;
+}
+
+/* Clear a part of a leaf table. Returns whether anything was there. */
+static bool clear_leaf(struct dmar_domain *domain, struct dma_pte *first, unsigned long nr)
+{
+	struct dma_pte *pte, *behind = first + nr;
+	u64 found = 0;
+
+	for (pte = first; pte < behind; pte++) {
+		found |= pte->val;
+		WRITE_ONCE(pte->val, 0);
+	}
+	if (found)
+		flush_cache(domain, first, (void *)behind - (void *)first);
+	return found;
+}
+
+/* The borders of the large entry that a page lies in; of the page itself if in none. */
+static void entry_borders(struct dmar_domain *domain, unsigned long iov_pfn,
+			  unsigned long *first, unsigned long *behind)
+{
+	struct dma_pte *pte;
+	int level;
+
+	pte = lowest_entry(domain, iov_pfn, &level);
+	if (!dma_pte_present(pte))
+		level = 1;
+	*first = iov_pfn & level_mask(level);
+	*behind = *first + level_size(level);
+}
+
+/* Clear a span that may hold large entries and whole tables; it grows to their borders. */
+static void clear_tables(struct dmar_domain *domain, struct iommu_span *span,
+			 struct list_head *freelist)
+{
+	unsigned long start, end, unused;
+
+	entry_borders(domain, span->start >> VTD_PAGE_SHIFT, &start, &unused);
+	entry_borders(domain, (span->end - 1) >> VTD_PAGE_SHIFT, &unused, &end);
+	domain_unmap(domain, start, end - 1, freelist);
+	span->start = start << VTD_PAGE_SHIFT;
+	span->end = end << VTD_PAGE_SHIFT;
+}
+
+void intel_iommu_unmap_span(struct iommu_domain *domain, struct iommu_span *span,
+			    struct iommu_iotlb_gather *gather)
+{
+	struct dmar_domain *dmar_domain = to_dmar_domain(domain);
+	unsigned long start = span->start >> VTD_PAGE_SHIFT;
+	unsigned long last = (span->end - 1) >> VTD_PAGE_SHIFT;
+	struct dma_pte *pte;
+	int level;
+
+	pte = lowest_entry(dmar_domain, start, &level);
+	if (level == 1 && !((start ^ last) & ~LEVEL_MASK) && last - start < LEVEL_MASK) {
+		if (!clear_leaf(dmar_domain, pte, last - start + 1))
+			return;
+	} else if (level > 1 && dma_pte_present(pte) && !((start ^ last) & level_mask(level))) {
+		WRITE_ONCE(pte->val, 0);
+		flush_cache(dmar_domain, pte, sizeof(*pte));
+		span->start = (start & level_mask(level)) << VTD_PAGE_SHIFT;
+		span->end = span->start + (level_size(level) << VTD_PAGE_SHIFT);
+	} else {
+		clear_tables(dmar_domain, span, &gather->freelist);
+	}
+	if (!iommu_iotlb_gather_queued(gather))
+		iommu_iotlb_gather_add_range(gather, span->start, span->end - span->start);
+}
+
+const struct iommu_run_ops intel_iommu_run_ops = {
+	.map_runs	= intel_iommu_map_runs,
+	.unmap_span	= intel_iommu_unmap_span,
+};

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Copyright (c) 2026 The Twostep authors
+ *
+ * Mapping and unmapping by runs, for any IOMMU driver (linux/iommu-runs.h).
+ *
+ * A driver with run operations is called directly. For the others this file keeps the same
+ * promises with map_pages() and unmap_pages():
+ *
+ *  - Only the smallest page size is passed, so a driver with tables has no entry larger
+ *    than a granule, and clearing any span of granules is exact.
+ *  - virtio-iommu has no tables: it remembers requests, cannot cut one, and unmaps only
+ *    spans without a hole. A run becomes one request per 2 MiB block that it touches. To
+ *    unmap, the span is walked stretch by stretch of mapped granules; where the driver
+ *    refuses because the stretch starts inside a request, the request's start is searched
+ *    backwards within its block.
+ *  - Requests are queued by the driver and waited for by the caller's one sync or flush.
+ */
+
+#include <linux/iommu.h>
+#include <linux/iommu-runs.h>
+#include <trace/events/iommu.h>
+
+#include "dma-iova.h"
+
+static size_t granule_of(struct iommu_domain *domain)
+{
+	return 1UL << __ffs(domain->pgsize_bitmap);
+}
+
+static bool mapped(struct iommu_domain *domain, unsigned long iova)
+{
+	return domain->ops->iova_to_phys(domain, iova);
+}
+
+static bool any_mapped(struct iommu_domain *domain, const struct iommu_run *run)
+{
+	size_t offset;
+
+	for (offset = 0; offset < run->size; offset += granule_of(domain))
+		if (mapped(domain, run->iova + offset))
+			return true;
+	return false;
+}
+
+/* Map one run wholly or not at all. */
+static int map_run_by_pages(struct iommu_domain *domain, const struct iommu_run *run, gfp_t gfp)
+{
+	size_t granule = granule_of(domain);
+	struct iommu_iotlb_gather gather;
+	struct iommu_span undo;
+	size_t at, len, got;
+	int ret;
+
+	if (any_mapped(domain, run))
+		return -EEXIST;
+
+	for (at = 0; at < run->size; at += got) {
+		len = min(run->size - at, DMA_IOVA_BLOCK - (run->iova + at) % DMA_IOVA_BLOCK);
+		got = 0;
+		ret = domain->ops->map_pages(domain, run->iova + at, run->paddr + at, granule,
+					     len / granule, run->prot, gfp, &got);
+		if (!ret && !got)
+			ret = -EIO;
+		if (ret) {
+			at += got;
+			goto err_unmap;
+		}
+	}
+	return 0;
+
+err_unmap:
+	if (at) {
+		undo.start = run->iova;
+		undo.end = run->iova + at;
+		iommu_iotlb_gather_init(&gather);
+		iommu_unmap_span(domain, &undo, &gather);
+		iommu_iotlb_sync(domain, &gather);
+	}
+	return ret;
+}
+
+static int map_runs_by_pages(struct iommu_domain *domain, const struct iommu_run *runs,
+			     unsigned int nr, gfp_t gfp, unsigned int *done)
+{
+	int ret;
+
+	for (*done = 0; *done < nr; (*done)++) {
+		ret = map_run_by_pages(domain, &runs[*done], gfp);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+/**
+ * iommu_map_runs() - map runs in order
+ * @domain: a paging domain
+ * @cursor: where the series of calls that this one belongs to stands
+ * @runs: the runs
+ * @nr: how many
+ * @gfp: how to allocate tables
+ * @done: out: how many are mapped
+ *
+ * Stops at the first run that fails, of which nothing stays mapped. The entries are
+ * visible to the hardware only after iommu_sync_map().
+ *
+ * Context: as @gfp allows. The caller owns the IOVAs.
+ * Return: 0, -EEXIST if something is mapped there, -ENOMEM, -EINVAL for rights or
+ * addresses that the domain has not.
+ */
+int iommu_map_runs(struct iommu_domain *domain, struct iommu_map_cursor *cursor,
+		   const struct iommu_run *runs, unsigned int nr, gfp_t gfp,
+		   unsigned int *done)
+{
+	const struct iommu_run_ops *ops = domain->ops->run_ops;
+	unsigned int i;
+	int ret;
+
+	if (dma_iova_fails(DMA_IOVA_SEAM_RUN)) {
+		*done = 0;
+		return -ENOMEM;
+	}
+	if (likely(ops))
+		ret = ops->map_runs(domain, cursor, runs, nr, gfp, done);
+	else
+		ret = map_runs_by_pages(domain, runs, nr, gfp, done);
+	if (trace_map_enabled())
+		for (i = 0; i < *done; i++)
+			trace_map(runs[i].iova, runs[i].paddr, runs[i].size);
+	return ret;
+}
+
+/*
+ * Unmap the request that a granule lies inside of, by looking for its start. Returns the
+ * first IOVA behind what was unmapped.
+ */
+static unsigned long unmap_around(struct iommu_domain *domain, unsigned long iova,
+				  struct iommu_span *span, struct iommu_iotlb_gather *gather)
+{
+	unsigned long block = ALIGN_DOWN(iova, DMA_IOVA_BLOCK);
+	size_t granule = granule_of(domain);
+	unsigned long at = iova;
+	size_t got = 0;
+
+	while (!got && at > block) {
+		at -= granule;
+		if (!mapped(domain, at))
+			break;
+		got = domain->ops->unmap_pages(domain, at, granule, 1, gather);
+	}
+	/* An IOMMU that can neither unmap here nor before has lost a mapping. */
+	if (WARN_ON(!got))
+		return iova + granule;
+	span->start = min(span->start, at);
+	return at + got;
+}
+
+static void unmap_span_by_pages(struct iommu_domain *domain, struct iommu_span *span,
+				struct iommu_iotlb_gather *gather)
+{
+	unsigned long start = span->start, end = span->end;
+	size_t granule = granule_of(domain);
+	unsigned long at, stop;
+	bool cleared = false;
+	size_t got;
+
+	for (at = start; at < end; at = stop) {
+		stop = at + granule;
+		if (!mapped(domain, at))
+			continue;
+		while (stop < end && mapped(domain, stop))
+			stop += granule;
+		got = domain->ops->unmap_pages(domain, at, granule, (stop - at) / granule,
+					       gather);
+		stop = got ? at + got : unmap_around(domain, at, span, gather);
+		cleared = true;
+	}
+	span->end = max(span->end, at);
+	if (cleared && !iommu_iotlb_gather_queued(gather))
+		iommu_iotlb_gather_add_range(gather, span->start, span->end - span->start);
+}
+
+/**
+ * iommu_unmap_span() - clear everything mapped between two IOVAs
+ * @domain: a paging domain
+ * @span: from where to where; grows to the borders of the entries it cut
+ * @gather: what to flush, added to. Nothing mapped adds nothing
+ *
+ * Context: any. The caller owns the IOVAs, and flushes @gather before anybody reuses
+ * either them or the memory.
+ */
+void iommu_unmap_span(struct iommu_domain *domain, struct iommu_span *span,
+		      struct iommu_iotlb_gather *gather)
+{
+	const struct iommu_run_ops *ops = domain->ops->run_ops;
+
+	if (likely(ops))
+		ops->unmap_span(domain, span, gather);
+	else
+		unmap_span_by_pages(domain, span, gather);
+	trace_unmap(span->start, span->end - span->start, span->end - span->start);
+}
+
+/**
+ * iommu_sync_map() - make new entries visible to the hardware
+ * @domain: a paging domain
+ * @iova: first IOVA
+ * @size: bytes
+ *
+ * Context: any.
+ * Return: 0, or what the driver says.
+ */
+int iommu_sync_map(struct iommu_domain *domain, unsigned long iova, size_t size)
+{
+	if (dma_iova_fails(DMA_IOVA_SEAM_SYNC))
+		return -EIO;
+	if (!domain->ops->iotlb_sync_map)
+		return 0;
+	return domain->ops->iotlb_sync_map(domain, iova, size);
+}
