@@ -43,28 +43,28 @@ struct debug_range {
 };
 
 static DEFINE_SPINLOCK(debug_lock);
-static struct rb_root_cached debug_ranges = RB_ROOT_CACHED;	/* debug_lock */
-static bool debug_off;						/* debug_lock */
-static bool debug_quiet;					/* debug_lock */
-static u64 debug_reports[DMA_IOVA_NR_REPORTS];			/* debug_lock */
+static struct rb_root_cached debug_ranges = RB_ROOT_CACHED; /* debug_lock */
+static bool debug_off; /* debug_lock */
+static bool debug_quiet; /* debug_lock */
+static u64 debug_reports[DMA_IOVA_NR_REPORTS]; /* debug_lock */
 
-static const char * const report_names[] = {
-	[DMA_IOVA_LEAKED]	= "left behind by its driver",
-	[DMA_IOVA_LINKED_TWICE]	= "linked twice",
-	[DMA_IOVA_OUTSIDE]	= "used, but not reserved by this device",
-	[DMA_IOVA_FREED_LINKED]	= "freed while linked",
+static const char *const report_names[] = {
+	[DMA_IOVA_LEAKED] = "left behind by its driver",
+	[DMA_IOVA_LINKED_TWICE] = "linked twice",
+	[DMA_IOVA_OUTSIDE] = "used, but not reserved by this device",
+	[DMA_IOVA_FREED_LINKED] = "freed while linked",
 };
 
-static void report(struct device *dev, enum dma_iova_report what, unsigned long start,
-		   unsigned long last)
+static void report(struct device *dev, enum dma_iova_report what,
+		   unsigned long start, unsigned long last)
 {
 	lockdep_assert_held(&debug_lock);
 	if (debug_off)
 		return;
 	debug_reports[what]++;
 	if (!debug_quiet)
-		dev_WARN(dev, "DMA-API: two-step IOVA [%lx, %lx] %s\n", start, last,
-			 report_names[what]);
+		dev_WARN(dev, "DMA-API: two-step IOVA [%lx, %lx] %s\n", start,
+			 last, report_names[what]);
 }
 
 /**
@@ -115,14 +115,15 @@ static struct debug_range *find_range(struct device *dev, unsigned long start,
 	for (node = interval_tree_iter_first(&debug_ranges, start, last); node;
 	     node = interval_tree_iter_next(node, start, last)) {
 		range = container_of(node, struct debug_range, node);
-		if (range->domain == domain && range->dev == dev && node->start <= start &&
-		    last <= node->last)
+		if (range->domain == domain && range->dev == dev &&
+		    node->start <= start && last <= node->last)
 			return range;
 	}
 	return NULL;
 }
 
-void debug_dma_iova_reserve(struct device *dev, const struct dma_iova_state *state)
+void debug_dma_iova_reserve(struct device *dev,
+			    const struct dma_iova_state *state)
 {
 	struct debug_range *range;
 
@@ -143,7 +144,8 @@ static void forget_range(struct debug_range *range)
 	struct interval_tree_node *node;
 
 	lockdep_assert_held(&debug_lock);
-	while ((node = interval_tree_iter_first(&range->linked, 0, ULONG_MAX))) {
+	while ((node = interval_tree_iter_first(&range->linked, 0,
+						ULONG_MAX))) {
 		interval_tree_remove(node, &range->linked);
 		kfree(node);
 	}
@@ -169,7 +171,8 @@ void debug_dma_iova_free(struct device *dev, const struct dma_iova_state *state)
 	forget_range(range);
 }
 
-void debug_dma_iova_link(struct device *dev, unsigned long start, unsigned long end)
+void debug_dma_iova_link(struct device *dev, unsigned long start,
+			 unsigned long end)
 {
 	struct interval_tree_node *node;
 	struct debug_range *range;
@@ -188,8 +191,8 @@ void debug_dma_iova_link(struct device *dev, unsigned long start, unsigned long 
 	interval_tree_insert(node, &range->linked);
 }
 
-void debug_dma_iova_link_failed(struct device *dev, unsigned long start, unsigned long end,
-				int error)
+void debug_dma_iova_link_failed(struct device *dev, unsigned long start,
+				unsigned long end, int error)
 {
 	if (error != -EEXIST)
 		return;
@@ -198,8 +201,9 @@ void debug_dma_iova_link_failed(struct device *dev, unsigned long start, unsigne
 }
 
 /* Take [start, last] out of a span that overlaps it. */
-static void cut_linked(struct debug_range *range, struct interval_tree_node *node,
-		       unsigned long start, unsigned long last)
+static void cut_linked(struct debug_range *range,
+		       struct interval_tree_node *node, unsigned long start,
+		       unsigned long last)
 {
 	unsigned long old_last = node->last;
 	struct interval_tree_node *rest;
@@ -226,7 +230,8 @@ static void cut_linked(struct debug_range *range, struct interval_tree_node *nod
 	}
 }
 
-void debug_dma_iova_unlink(struct device *dev, unsigned long start, unsigned long end)
+void debug_dma_iova_unlink(struct device *dev, unsigned long start,
+			   unsigned long end)
 {
 	struct interval_tree_node *node;
 	struct debug_range *range;
@@ -237,12 +242,14 @@ void debug_dma_iova_unlink(struct device *dev, unsigned long start, unsigned lon
 		report(dev, DMA_IOVA_OUTSIDE, start, end - 1);
 		return;
 	}
-	while ((node = interval_tree_iter_first(&range->linked, start, end - 1)))
+	while ((node = interval_tree_iter_first(&range->linked, start,
+						end - 1)))
 		cut_linked(range, node, start, end - 1);
 }
 
 /* A driver that goes has given its ranges back. */
-static int driver_gone(struct notifier_block *notifier, unsigned long action, void *data)
+static int driver_gone(struct notifier_block *notifier, unsigned long action,
+		       void *data)
 {
 	struct interval_tree_node *node, *next;
 	struct debug_range *range;
@@ -251,7 +258,8 @@ static int driver_gone(struct notifier_block *notifier, unsigned long action, vo
 	if (action != BUS_NOTIFY_UNBOUND_DRIVER)
 		return 0;
 	guard(spinlock_irqsave)(&debug_lock);
-	for (node = interval_tree_iter_first(&debug_ranges, 0, ULONG_MAX); node; node = next) {
+	for (node = interval_tree_iter_first(&debug_ranges, 0, ULONG_MAX); node;
+	     node = next) {
 		next = interval_tree_iter_next(node, 0, ULONG_MAX);
 		range = container_of(node, struct debug_range, node);
 		if (range->dev != dev)

@@ -23,17 +23,17 @@
 
 DEFINE_PER_CPU(struct dma_iova_counters, dma_iova_counters);
 
-static const char * const event_names[] = {
-	[DMA_IOVA_RESERVES]	= "reserves",
-	[DMA_IOVA_FREES]	= "frees",
-	[DMA_IOVA_LINKS]	= "links",
-	[DMA_IOVA_RUNS]		= "runs",
-	[DMA_IOVA_PAGES]	= "pages",
-	[DMA_IOVA_UNLINKS]	= "unlinks",
-	[DMA_IOVA_IOMMU_CALLS]	= "iommu_calls",
-	[DMA_IOVA_SYNCS]	= "syncs",
-	[DMA_IOVA_FLUSHES]	= "flushes",
-	[DMA_IOVA_WIDENED]	= "widened",
+static const char *const event_names[] = {
+	[DMA_IOVA_RESERVES] = "reserves",
+	[DMA_IOVA_FREES] = "frees",
+	[DMA_IOVA_LINKS] = "links",
+	[DMA_IOVA_RUNS] = "runs",
+	[DMA_IOVA_PAGES] = "pages",
+	[DMA_IOVA_UNLINKS] = "unlinks",
+	[DMA_IOVA_IOMMU_CALLS] = "iommu_calls",
+	[DMA_IOVA_SYNCS] = "syncs",
+	[DMA_IOVA_FLUSHES] = "flushes",
+	[DMA_IOVA_WIDENED] = "widened",
 };
 
 static_assert(ARRAY_SIZE(event_names) == DMA_IOVA_NR_EVENTS);
@@ -59,7 +59,8 @@ static int counters_show(struct seq_file *seq, void *unused)
 	enum dma_iova_event event;
 
 	for (event = 0; event < DMA_IOVA_NR_EVENTS; event++)
-		seq_printf(seq, "%s %llu\n", event_names[event], dma_iova_counted(event));
+		seq_printf(seq, "%s %llu\n", event_names[event],
+			   dma_iova_counted(event));
 	seq_printf(seq, "table_bytes %lu\n",
 		   global_node_page_state(NR_IOMMU_PAGES) << PAGE_SHIFT);
 	return 0;

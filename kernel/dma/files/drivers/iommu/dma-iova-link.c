@@ -31,7 +31,8 @@
  * @domain: the domain
  * @gather: what, possibly nothing
  */
-void dma_iova_flush(struct iommu_domain *domain, struct iommu_iotlb_gather *gather)
+void dma_iova_flush(struct iommu_domain *domain,
+		    struct iommu_iotlb_gather *gather)
 {
 	if (gather->start > gather->end && list_empty(&gather->freelist))
 		return;
@@ -48,7 +49,8 @@ void dma_iova_flush(struct iommu_domain *domain, struct iommu_iotlb_gather *gath
  * @gather: what to flush afterwards
  */
 void dma_iova_unmap_span(struct device *dev, struct iommu_domain *domain,
-		       struct iommu_span *span, struct iommu_iotlb_gather *gather)
+			 struct iommu_span *span,
+			 struct iommu_iotlb_gather *gather)
 {
 	struct iommu_span asked = *span;
 
@@ -66,7 +68,8 @@ void dma_iova_unmap_span(struct device *dev, struct iommu_domain *domain,
  *
  * Return: 0, or an error of the IOMMU.
  */
-int dma_iova_sync_span(struct iommu_domain *domain, const struct iommu_span *span)
+int dma_iova_sync_span(struct iommu_domain *domain,
+		       const struct iommu_span *span)
 {
 	dma_iova_count(DMA_IOVA_SYNCS, 1);
 	dma_iova_count(DMA_IOVA_IOMMU_CALLS, 1);
@@ -80,12 +83,14 @@ int dma_iova_sync_span(struct iommu_domain *domain, const struct iommu_span *spa
  * @len: bytes
  * @prot: IOMMU_* that it is linked with
  */
-void dma_iova_sync_for_device(struct device *dev, phys_addr_t phys, size_t len, int prot)
+void dma_iova_sync_for_device(struct device *dev, phys_addr_t phys, size_t len,
+			      int prot)
 {
 	if (dev_is_dma_coherent(dev) || prot & IOMMU_MMIO)
 		return;
-	arch_sync_dma_for_device(phys, len, prot & IOMMU_WRITE ? DMA_BIDIRECTIONAL :
-								  DMA_TO_DEVICE);
+	arch_sync_dma_for_device(phys, len,
+				 prot & IOMMU_WRITE ? DMA_BIDIRECTIONAL :
+						      DMA_TO_DEVICE);
 }
 
 /**
@@ -96,7 +101,8 @@ void dma_iova_sync_for_device(struct device *dev, phys_addr_t phys, size_t len, 
  * @dir: who wrote
  */
 void dma_iova_sync_for_cpu(struct device *dev, struct iommu_domain *domain,
-			 const struct iommu_span *span, enum dma_data_direction dir)
+			   const struct iommu_span *span,
+			   enum dma_data_direction dir)
 {
 	size_t granule = dma_iova_granule(domain);
 	unsigned long iova;
@@ -111,7 +117,8 @@ void dma_iova_sync_for_cpu(struct device *dev, struct iommu_domain *domain,
 	}
 }
 
-static int prot_of_dir(struct device *dev, enum dma_data_direction dir, unsigned long attrs)
+static int prot_of_dir(struct device *dev, enum dma_data_direction dir,
+		       unsigned long attrs)
 {
 	int prot = dev_is_dma_coherent(dev) ? IOMMU_CACHE : 0;
 
@@ -128,10 +135,12 @@ static int prot_of_dir(struct device *dev, enum dma_data_direction dir, unsigned
 
 /* Link one run; @offset and @phys are congruent modulo the granule. */
 static int link_one(struct device *dev, struct iommu_domain *domain,
-		    const struct dma_iova_state *state, phys_addr_t phys, size_t offset,
-		    size_t len, int prot)
+		    const struct dma_iova_state *state, phys_addr_t phys,
+		    size_t offset, size_t len, int prot)
 {
-	struct iommu_map_cursor cursor = { .max_order = dma_iova_entry_order(state) };
+	struct iommu_map_cursor cursor = {
+		.max_order = dma_iova_entry_order(state),
+	};
 	struct iommu_span span = dma_iova_span(domain, state, offset, len);
 	struct iommu_run run = {
 		.iova = span.start,
@@ -146,7 +155,8 @@ static int link_one(struct device *dev, struct iommu_domain *domain,
 	dma_iova_count(DMA_IOVA_IOMMU_CALLS, 1);
 	if (!ret) {
 		dma_iova_count(DMA_IOVA_RUNS, 1);
-		dma_iova_count(DMA_IOVA_PAGES, run.size >> __ffs(domain->pgsize_bitmap));
+		dma_iova_count(DMA_IOVA_PAGES,
+			       run.size >> __ffs(domain->pgsize_bitmap));
 		debug_dma_iova_link(dev, span.start, span.end);
 	} else {
 		debug_dma_iova_link_failed(dev, span.start, span.end, ret);
@@ -156,8 +166,9 @@ static int link_one(struct device *dev, struct iommu_domain *domain,
 
 /* Link a part of one granule to a bounce page that holds nothing else. */
 static int link_bounce_page(struct device *dev, struct iommu_domain *domain,
-			    struct dma_iova_state *state, phys_addr_t phys, size_t offset,
-			    size_t len, enum dma_data_direction dir, unsigned long attrs)
+			    struct dma_iova_state *state, phys_addr_t phys,
+			    size_t offset, size_t len,
+			    enum dma_data_direction dir, unsigned long attrs)
 {
 	size_t mask = dma_iova_granule(domain) - 1;
 	phys_addr_t slot;
@@ -168,7 +179,8 @@ static int link_bounce_page(struct device *dev, struct iommu_domain *domain,
 	if (dma_iova_fails(DMA_IOVA_SEAM_BOUNCE))
 		return -ENOMEM;
 	if (!is_swiotlb_active(dev)) {
-		dev_warn_once(dev, "must bounce, but there are no bounce buffers\n");
+		dev_warn_once(dev,
+			      "must bounce, but there are no bounce buffers\n");
 		return -ENOMEM;
 	}
 	slot = swiotlb_tbl_map_single(dev, phys, len, mask, dir, attrs);
@@ -179,9 +191,11 @@ static int link_bounce_page(struct device *dev, struct iommu_domain *domain,
 	page = phys_to_virt(slot - pad);
 	memset(page, 0, pad);
 	memset(page + pad + len, 0, mask + 1 - pad - len);
-	ret = link_one(dev, domain, state, slot, offset, len, prot_of_dir(dev, dir, attrs));
+	ret = link_one(dev, domain, state, slot, offset, len,
+		       prot_of_dir(dev, dir, attrs));
 	if (ret)
-		swiotlb_tbl_unmap_single(dev, slot, len, dir, attrs | DMA_ATTR_SKIP_CPU_SYNC);
+		swiotlb_tbl_unmap_single(dev, slot, len, dir,
+					 attrs | DMA_ATTR_SKIP_CPU_SYNC);
 	else
 		state->__size |= DMA_IOVA_BOUNCED;
 	return ret;
@@ -199,7 +213,8 @@ struct mapping_edges {
 	size_t tail;
 };
 
-static struct mapping_edges edges_of(struct iommu_domain *domain, dma_addr_t iova, size_t size)
+static struct mapping_edges edges_of(struct iommu_domain *domain,
+				     dma_addr_t iova, size_t size)
 {
 	size_t granule = dma_iova_granule(domain);
 	size_t pad = iova & (granule - 1);
@@ -226,8 +241,8 @@ struct bounce_edges {
 	phys_addr_t tail_phys;
 };
 
-static size_t find_bounce(struct device *dev, struct iommu_domain *domain, dma_addr_t iova,
-			  size_t len, phys_addr_t *phys)
+static size_t find_bounce(struct device *dev, struct iommu_domain *domain,
+			  dma_addr_t iova, size_t len, phys_addr_t *phys)
 {
 	if (!len)
 		return 0;
@@ -235,30 +250,36 @@ static size_t find_bounce(struct device *dev, struct iommu_domain *domain, dma_a
 	return *phys && swiotlb_find_pool(dev, *phys) ? len : 0;
 }
 
-static struct bounce_edges find_bounces(struct device *dev, struct iommu_domain *domain,
+static struct bounce_edges find_bounces(struct device *dev,
+					struct iommu_domain *domain,
 					dma_addr_t iova, size_t size)
 {
 	struct mapping_edges edges = edges_of(domain, iova, size);
 	struct bounce_edges found = {};
 
-	found.head = find_bounce(dev, domain, iova, edges.head, &found.head_phys);
-	found.tail = find_bounce(dev, domain, iova + size - edges.tail, edges.tail,
-				 &found.tail_phys);
+	found.head =
+		find_bounce(dev, domain, iova, edges.head, &found.head_phys);
+	found.tail = find_bounce(dev, domain, iova + size - edges.tail,
+				 edges.tail, &found.tail_phys);
 	return found;
 }
 
 /* Copy back and free bounce pages that the device can no longer reach. */
-static void release_bounces(struct device *dev, const struct bounce_edges *edges,
+static void release_bounces(struct device *dev,
+			    const struct bounce_edges *edges,
 			    enum dma_data_direction dir, unsigned long attrs)
 {
 	if (edges->head)
-		swiotlb_tbl_unmap_single(dev, edges->head_phys, edges->head, dir, attrs);
+		swiotlb_tbl_unmap_single(dev, edges->head_phys, edges->head,
+					 dir, attrs);
 	if (edges->tail)
-		swiotlb_tbl_unmap_single(dev, edges->tail_phys, edges->tail, dir, attrs);
+		swiotlb_tbl_unmap_single(dev, edges->tail_phys, edges->tail,
+					 dir, attrs);
 }
 
-static void unlink_range(struct device *dev, const struct dma_iova_state *state, size_t offset,
-			 size_t size, enum dma_data_direction dir, unsigned long attrs)
+static void unlink_range(struct device *dev, const struct dma_iova_state *state,
+			 size_t offset, size_t size,
+			 enum dma_data_direction dir, unsigned long attrs)
 {
 	struct iommu_domain *domain = iommu_get_dma_domain(dev);
 	struct iommu_span span = dma_iova_span(domain, state, offset, size);
@@ -282,29 +303,32 @@ static void unlink_range(struct device *dev, const struct dma_iova_state *state,
 }
 
 static int link_bounced(struct device *dev, struct iommu_domain *domain,
-			struct dma_iova_state *state, phys_addr_t phys, size_t offset,
-			const struct mapping_edges *edges, enum dma_data_direction dir,
-			unsigned long attrs)
+			struct dma_iova_state *state, phys_addr_t phys,
+			size_t offset, const struct mapping_edges *edges,
+			enum dma_data_direction dir, unsigned long attrs)
 {
 	size_t linked = 0;
 	int ret;
 
 	if (edges->head) {
-		ret = link_bounce_page(dev, domain, state, phys, offset, edges->head, dir, attrs);
+		ret = link_bounce_page(dev, domain, state, phys, offset,
+				       edges->head, dir, attrs);
 		if (ret)
 			return ret;
 		linked = edges->head;
 	}
 	if (edges->whole) {
-		ret = link_one(dev, domain, state, phys + linked, offset + linked, edges->whole,
+		ret = link_one(dev, domain, state, phys + linked,
+			       offset + linked, edges->whole,
 			       prot_of_dir(dev, dir, attrs));
 		if (ret)
 			goto err_unlink;
 		linked += edges->whole;
 	}
 	if (edges->tail) {
-		ret = link_bounce_page(dev, domain, state, phys + linked, offset + linked,
-				       edges->tail, dir, attrs);
+		ret = link_bounce_page(dev, domain, state, phys + linked,
+				       offset + linked, edges->tail, dir,
+				       attrs);
 		if (ret)
 			goto err_unlink;
 	}
@@ -312,7 +336,8 @@ static int link_bounced(struct device *dev, struct iommu_domain *domain,
 
 err_unlink:
 	if (linked)
-		unlink_range(dev, state, offset, linked, dir, attrs | DMA_ATTR_SKIP_CPU_SYNC);
+		unlink_range(dev, state, offset, linked, dir,
+			     attrs | DMA_ATTR_SKIP_CPU_SYNC);
 	return ret;
 }
 
@@ -332,9 +357,9 @@ err_unlink:
  * Context: any.
  * Return: 0 or -EEXIST, -ENOMEM, -EINVAL; then nothing of it is linked.
  */
-int dma_iova_link(struct device *dev, struct dma_iova_state *state, phys_addr_t phys,
-		  size_t offset, size_t size, enum dma_data_direction dir,
-		  unsigned long attrs)
+int dma_iova_link(struct device *dev, struct dma_iova_state *state,
+		  phys_addr_t phys, size_t offset, size_t size,
+		  enum dma_data_direction dir, unsigned long attrs)
 {
 	struct iommu_domain *domain = iommu_get_dma_domain(dev);
 	int prot = prot_of_dir(dev, dir, attrs);
@@ -342,20 +367,24 @@ int dma_iova_link(struct device *dev, struct dma_iova_state *state, phys_addr_t 
 	int ret;
 
 	if (WARN_ON_ONCE(!dma_iova_within(state, offset, size)) ||
-	    WARN_ON_ONCE((state->addr + offset - phys) & (dma_iova_granule(domain) - 1)))
+	    WARN_ON_ONCE((state->addr + offset - phys) &
+			 (dma_iova_granule(domain) - 1)))
 		return -EINVAL;
 
-	if (unlikely(dma_iova_must_bounce(dev) || dma_kmalloc_needs_bounce(dev, size, dir)) &&
+	if (unlikely(dma_iova_must_bounce(dev) ||
+		     dma_kmalloc_needs_bounce(dev, size, dir)) &&
 	    !(attrs & DMA_ATTR_MMIO)) {
 		edges = edges_of(domain, state->addr + offset, size);
-		ret = link_bounced(dev, domain, state, phys, offset, &edges, dir, attrs);
+		ret = link_bounced(dev, domain, state, phys, offset, &edges,
+				   dir, attrs);
 	} else {
 		if (!(attrs & DMA_ATTR_SKIP_CPU_SYNC))
 			dma_iova_sync_for_device(dev, phys, size, prot);
 		ret = link_one(dev, domain, state, phys, offset, size, prot);
 	}
 	dma_iova_count(DMA_IOVA_LINKS, 1);
-	trace_dma_iova_link(dev, state->addr + offset, ret ? 0 : size, !ret, ret);
+	trace_dma_iova_link(dev, state->addr + offset, ret ? 0 : size, !ret,
+			    ret);
 	return ret;
 }
 EXPORT_SYMBOL_GPL(dma_iova_link);
@@ -370,7 +399,8 @@ EXPORT_SYMBOL_GPL(dma_iova_link);
  * Context: any.
  * Return: 0, or an error of the IOMMU: unlink then.
  */
-int dma_iova_sync(struct device *dev, struct dma_iova_state *state, size_t offset, size_t size)
+int dma_iova_sync(struct device *dev, struct dma_iova_state *state,
+		  size_t offset, size_t size)
 {
 	struct iommu_domain *domain = iommu_get_dma_domain(dev);
 	struct iommu_span span;
@@ -398,8 +428,9 @@ EXPORT_SYMBOL_GPL(dma_iova_sync);
  *
  * Context: any.
  */
-void dma_iova_unlink(struct device *dev, struct dma_iova_state *state, size_t offset,
-		     size_t size, enum dma_data_direction dir, unsigned long attrs)
+void dma_iova_unlink(struct device *dev, struct dma_iova_state *state,
+		     size_t offset, size_t size, enum dma_data_direction dir,
+		     unsigned long attrs)
 {
 	if (WARN_ON_ONCE(!dma_iova_within(state, offset, size)))
 		return;
@@ -409,10 +440,12 @@ EXPORT_SYMBOL_GPL(dma_iova_unlink);
 
 /* Unlink and free together, leaving the flush to the domain's queue. */
 static void destroy_lazily(struct device *dev, struct iommu_domain *domain,
-			   const struct dma_iova_state *state, size_t mapped_len,
-			   enum dma_data_direction dir, unsigned long attrs)
+			   const struct dma_iova_state *state,
+			   size_t mapped_len, enum dma_data_direction dir,
+			   unsigned long attrs)
 {
-	struct iommu_span all = dma_iova_span(domain, state, 0, dma_iova_size(state));
+	struct iommu_span all =
+		dma_iova_span(domain, state, 0, dma_iova_size(state));
 	struct iommu_span span = dma_iova_span(domain, state, 0, mapped_len);
 	struct iommu_iotlb_gather gather;
 
@@ -426,7 +459,8 @@ static void destroy_lazily(struct device *dev, struct iommu_domain *domain,
 	trace_dma_iova_unlink(dev, span.start, span.end - span.start);
 	trace_dma_iova_free(dev, state->addr, dma_iova_size(state));
 	debug_dma_iova_free(dev, state);
-	iommu_dma_free_iova(domain->iova_cookie, all.start, all.end - all.start, &gather);
+	iommu_dma_free_iova(domain->iova_cookie, all.start, all.end - all.start,
+			    &gather);
 }
 
 /**
@@ -443,8 +477,9 @@ static void destroy_lazily(struct device *dev, struct iommu_domain *domain,
  *
  * Context: any, but sleeps for a range from dma_iova_reserve().
  */
-void dma_iova_destroy(struct device *dev, struct dma_iova_state *state, size_t mapped_len,
-		      enum dma_data_direction dir, unsigned long attrs)
+void dma_iova_destroy(struct device *dev, struct dma_iova_state *state,
+		      size_t mapped_len, enum dma_data_direction dir,
+		      unsigned long attrs)
 {
 	struct iommu_domain *domain = iommu_get_dma_domain(dev);
 

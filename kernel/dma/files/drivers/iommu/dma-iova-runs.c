@@ -26,7 +26,7 @@
 #include "dma-iova.h"
 
 /* Runs per call of an IOMMU driver. The batch is on the stack: 40 bytes each. */
-#define BATCH_RUNS	16
+#define BATCH_RUNS 16
 
 /**
  * struct link_batch - runs on their way to the IOMMU driver
@@ -39,7 +39,7 @@
  * @gfp: for tables
  * @nr: runs waiting
  * @runs: the runs waiting
- * @upto: what @finished becomes once the run is linked
+ * @done_at: what @finished becomes once the run is linked
  */
 struct link_batch {
 	struct device *dev;
@@ -51,7 +51,7 @@ struct link_batch {
 	gfp_t gfp;
 	unsigned int nr;
 	struct iommu_run runs[BATCH_RUNS];
-	size_t upto[BATCH_RUNS];
+	size_t done_at[BATCH_RUNS];
 };
 
 static void batch_init(struct link_batch *batch, struct device *dev,
@@ -59,7 +59,9 @@ static void batch_init(struct link_batch *batch, struct device *dev,
 {
 	batch->dev = dev;
 	batch->domain = iommu_get_dma_domain(dev);
-	batch->cursor = (struct iommu_map_cursor){ .max_order = dma_iova_entry_order(state) };
+	batch->cursor = (struct iommu_map_cursor){
+		.max_order = dma_iova_entry_order(state)
+	};
 	batch->linked = (struct iommu_span){ .start = ULONG_MAX };
 	batch->nr_linked = 0;
 	batch->finished = 0;
@@ -77,22 +79,27 @@ static int batch_flush(struct link_batch *batch)
 
 	if (!batch->nr)
 		return 0;
-	ret = iommu_map_runs(batch->domain, &batch->cursor, run, batch->nr, batch->gfp, &done);
+	ret = iommu_map_runs(batch->domain, &batch->cursor, run, batch->nr,
+			     batch->gfp, &done);
 	for (; run < batch->runs + done; run++) {
 		batch->linked.start = min(batch->linked.start, run->iova);
-		batch->linked.end = max(batch->linked.end, run->iova + run->size);
+		batch->linked.end =
+			max(batch->linked.end, run->iova + run->size);
 		size += run->size;
-		debug_dma_iova_link(batch->dev, run->iova, run->iova + run->size);
+		debug_dma_iova_link(batch->dev, run->iova,
+				    run->iova + run->size);
 	}
 	if (done)
-		batch->finished = batch->upto[done - 1];
+		batch->finished = batch->done_at[done - 1];
 	if (ret)
-		debug_dma_iova_link_failed(batch->dev, run->iova, run->iova + run->size, ret);
+		debug_dma_iova_link_failed(batch->dev, run->iova,
+					   run->iova + run->size, ret);
 	batch->nr_linked += done;
 	batch->nr = 0;
 	dma_iova_count(DMA_IOVA_IOMMU_CALLS, 1);
 	dma_iova_count(DMA_IOVA_RUNS, done);
-	dma_iova_count(DMA_IOVA_PAGES, size >> __ffs(batch->domain->pgsize_bitmap));
+	dma_iova_count(DMA_IOVA_PAGES,
+		       size >> __ffs(batch->domain->pgsize_bitmap));
 	return ret;
 }
 
@@ -132,14 +139,16 @@ static int batch_finish(struct link_batch *batch)
 		ret = dma_iova_sync_span(batch->domain, &batch->linked);
 	if (unlikely(ret)) {
 		iommu_iotlb_gather_init(&gather);
-		dma_iova_unmap_span(batch->dev, batch->domain, &batch->linked, &gather);
+		dma_iova_unmap_span(batch->dev, batch->domain, &batch->linked,
+				    &gather);
 		dma_iova_flush(batch->domain, &gather);
 		batch->finished = 0;
 	}
 	dma_iova_count(DMA_IOVA_LINKS, 1);
-	trace_dma_iova_link(batch->dev, batch->linked.start,
-			    batch->nr_linked ? batch->linked.end - batch->linked.start : 0,
-			    batch->nr_linked, ret);
+	trace_dma_iova_link(
+		batch->dev, batch->linked.start,
+		batch->nr_linked ? batch->linked.end - batch->linked.start : 0,
+		batch->nr_linked, ret);
 	return ret;
 }
 
@@ -158,15 +167,18 @@ static int prot_of_tags(struct device *dev, u64 tags, enum pfn_tag_kind kind)
 
 /* Check a caller's run and translate it. Returns 1, or 0 if nothing is to be linked. */
 static int translate_run(struct device *dev, struct iommu_domain *domain,
-			 const struct dma_iova_state *state, const struct dma_iova_run *run,
-			 struct iommu_run *out)
+			 const struct dma_iova_state *state,
+			 const struct dma_iova_run *run, struct iommu_run *out)
 {
 	struct iommu_span span;
 
-	if (!dma_iova_within(state, run->offset, run->len) || !(run->access & PFN_TAG_ACCESS) ||
-	    (state->addr + run->offset - run->phys) & (dma_iova_granule(domain) - 1))
+	if (!dma_iova_within(state, run->offset, run->len) ||
+	    !(run->access & PFN_TAG_ACCESS) ||
+	    (state->addr + run->offset - run->phys) &
+		    (dma_iova_granule(domain) - 1))
 		return -EINVAL;
-	if (run->kind == PFN_KIND_P2P_BUS || run->kind == PFN_KIND_DEVICE_PRIVATE)
+	if (run->kind == PFN_KIND_P2P_BUS ||
+	    run->kind == PFN_KIND_DEVICE_PRIVATE)
 		return 0;
 
 	span = dma_iova_span(domain, state, run->offset, run->len);
@@ -216,7 +228,7 @@ int dma_iova_link_runs(struct device *dev, struct dma_iova_state *state,
 			break;
 		taken++;
 		if (batch.nr)
-			batch.upto[batch.nr - 1] = taken;
+			batch.done_at[batch.nr - 1] = taken;
 		else
 			batch.finished = taken;
 	}
@@ -258,7 +270,8 @@ static void clear_mapped(u64 *words, size_t nr)
 }
 
 /* Whether words are pages of the range, one after the other from an offset. */
-static bool words_fit(const struct dma_iova_state *state, size_t offset, size_t nr)
+static bool words_fit(const struct dma_iova_state *state, size_t offset,
+		      size_t nr)
 {
 	size_t left = PAGE_ALIGN(dma_iova_size(state)) - offset;
 
@@ -267,7 +280,8 @@ static bool words_fit(const struct dma_iova_state *state, size_t offset, size_t 
 }
 
 /* Collect the runs of an array of words. */
-static int batch_words(struct link_batch *batch, unsigned long iova, const u64 *words, size_t nr)
+static int batch_words(struct link_batch *batch, unsigned long iova,
+		       const u64 *words, size_t nr)
 {
 	u64 tags = 0;
 	size_t i, n;
@@ -283,18 +297,21 @@ static int batch_words(struct link_batch *batch, unsigned long iova, const u64 *
 		ret = batch_make_room(batch);
 		if (ret)
 			return ret;
-		if (!prot || tags != (words[i] & (PFN_TAG_ACCESS | PFN_TAG_KIND))) {
+		if (!prot ||
+		    tags != (words[i] & (PFN_TAG_ACCESS | PFN_TAG_KIND))) {
 			tags = words[i] & (PFN_TAG_ACCESS | PFN_TAG_KIND);
-			prot = prot_of_tags(batch->dev, tags, pfn_tag_kind(tags));
+			prot = prot_of_tags(batch->dev, tags,
+					    pfn_tag_kind(tags));
 		}
-		dma_iova_sync_for_device(batch->dev, pfn_tag_phys(words[i]), n << PAGE_SHIFT, prot);
+		dma_iova_sync_for_device(batch->dev, pfn_tag_phys(words[i]),
+					 n << PAGE_SHIFT, prot);
 		batch->runs[batch->nr] = (struct iommu_run){
 			.iova = iova + (i << PAGE_SHIFT),
 			.paddr = pfn_tag_phys(words[i]),
 			.size = n << PAGE_SHIFT,
 			.prot = prot,
 		};
-		batch->upto[batch->nr++] = i + n;
+		batch->done_at[batch->nr++] = i + n;
 	}
 	return batch_flush(batch);
 }
@@ -318,8 +335,9 @@ static int batch_words(struct link_batch *batch, unsigned long iova, const u64 *
  * Context: as @gfp allows.
  * Return: 0; -EEXIST, -ENOMEM, -EINVAL, -EIO; -EOPNOTSUPP if the device must bounce.
  */
-int dma_iova_link_pfns(struct device *dev, struct dma_iova_state *state, size_t offset,
-		       u64 *words, size_t nr, size_t *done, gfp_t gfp)
+int dma_iova_link_pfns(struct device *dev, struct dma_iova_state *state,
+		       size_t offset, u64 *words, size_t nr, size_t *done,
+		       gfp_t gfp)
 {
 	struct link_batch batch;
 	int ret, err;
@@ -347,7 +365,8 @@ EXPORT_SYMBOL_GPL(dma_iova_link_pfns);
 
 /* Tell a caller what else went with its run. */
 static void tell_widened(struct device *dev, const struct dma_iova_state *state,
-			 struct dma_iova_iter *iter, const struct iommu_span *asked,
+			 struct dma_iova_iter *iter,
+			 const struct iommu_span *asked,
 			 const struct iommu_span *got)
 {
 	if (got->start == asked->start && got->end == asked->end)
@@ -356,9 +375,11 @@ static void tell_widened(struct device *dev, const struct dma_iova_state *state,
 			  "unlinked a part of an entry: all of it is gone\n"))
 		return;
 	if (got->start < asked->start)
-		iter->widened(iter, got->start - state->addr, asked->start - got->start);
+		iter->widened(iter, got->start - state->addr,
+			      asked->start - got->start);
 	if (got->end > asked->end)
-		iter->widened(iter, asked->end - state->addr, got->end - asked->end);
+		iter->widened(iter, asked->end - state->addr,
+			      got->end - asked->end);
 }
 
 /**
@@ -416,7 +437,8 @@ EXPORT_SYMBOL_GPL(dma_iova_unlink_runs);
  * Return: what went, in bytes from the start of the range: empty, or the hull of the words
  * that were MAPPED, larger than the array where an entry reached out of it.
  */
-struct dma_iova_hull dma_iova_unlink_pfns(struct device *dev, struct dma_iova_state *state,
+struct dma_iova_hull dma_iova_unlink_pfns(struct device *dev,
+					  struct dma_iova_state *state,
 					  size_t offset, u64 *words, size_t nr)
 {
 	struct iommu_domain *domain = iommu_get_dma_domain(dev);

@@ -29,8 +29,8 @@
 
 #include "dma-iova.h"
 
-#define WINDOW_SHIFT	21
-#define WINDOW_BLOCK	DMA_IOVA_BLOCK
+#define WINDOW_SHIFT 21
+#define WINDOW_BLOCK DMA_IOVA_BLOCK
 
 static_assert(WINDOW_BLOCK == 1UL << WINDOW_SHIFT);
 
@@ -69,7 +69,8 @@ struct dma_iova_window *dma_iova_window_create(struct iova_domain *iovad,
 	struct iova *taken = NULL;
 
 	for (; !taken && end > SZ_8G; end /= 2)
-		taken = alloc_iova(iovad, (end - SZ_4G) >> shift, (end >> shift) - 1, false);
+		taken = alloc_iova(iovad, (end - SZ_4G) >> shift,
+				   (end >> shift) - 1, false);
 	if (!taken)
 		return NULL;
 
@@ -142,7 +143,8 @@ dma_addr_t dma_iova_window_alloc(struct dma_iova_window *window, u64 like,
  */
 void dma_iova_window_free(struct dma_iova_window *window, dma_addr_t addr)
 {
-	MA_STATE(mas, &window->ranges, addr >> WINDOW_SHIFT, addr >> WINDOW_SHIFT);
+	MA_STATE(mas, &window->ranges, addr >> WINDOW_SHIFT,
+		 addr >> WINDOW_SHIFT);
 
 	/* A range is one entry, spare blocks included: find its bounds, then clear it. */
 	mas_lock(&mas);

@@ -25,7 +25,8 @@
 #define CREATE_TRACE_POINTS
 #include <trace/events/dma_iova.h>
 
-static dma_addr_t last_reachable(struct device *dev, struct iommu_domain *domain)
+static dma_addr_t last_reachable(struct device *dev,
+				 struct iommu_domain *domain)
 {
 	u64 last = min_not_zero(dma_get_mask(dev), dev->bus_dma_limit);
 
@@ -60,7 +61,8 @@ bool dma_iova_try_alloc(struct device *dev, struct dma_iova_state *state,
 	offset = phys & (granule - 1);
 	if (WARN_ON_ONCE(!size || size > DMA_IOVA_SIZE - granule))
 		return false;
-	if (iommu_dma_attach(dev, domain) || dma_iova_fails(DMA_IOVA_SEAM_RESERVE))
+	if (iommu_dma_attach(dev, domain) ||
+	    dma_iova_fails(DMA_IOVA_SEAM_RESERVE))
 		return false;
 
 	iova = iommu_dma_alloc_iova(domain, ALIGN(offset + size, granule),
@@ -86,8 +88,8 @@ static int refuse_direct(struct device *dev)
 }
 
 /* A place outside the window; to be congruent it takes up to a modulus more IOVA. */
-static dma_addr_t alloc_congruent(struct iommu_domain *domain, u64 like, size_t modulo,
-				  size_t size, dma_addr_t last)
+static dma_addr_t alloc_congruent(struct iommu_domain *domain, u64 like,
+				  size_t modulo, size_t size, dma_addr_t last)
 {
 	struct iova_domain *iovad = iommu_dma_iovad(domain);
 	unsigned long shift = iova_shift(iovad);
@@ -95,7 +97,8 @@ static dma_addr_t alloc_congruent(struct iommu_domain *domain, u64 like, size_t 
 	dma_addr_t start;
 
 	size += (like & iova_mask(iovad)) + modulo - iovad->granule;
-	iova = alloc_iova(iovad, iova_align(iovad, size) >> shift, last >> shift, false);
+	iova = alloc_iova(iovad, iova_align(iovad, size) >> shift,
+			  last >> shift, false);
 	if (!iova)
 		return 0;
 	start = iova_dma_addr(iovad, iova);
@@ -133,8 +136,8 @@ int dma_iova_reserve(struct device *dev, struct dma_iova_state *state, u64 like,
 	if (dma_iova_must_bounce(dev))
 		return -EOPNOTSUPP;
 	domain = iommu_get_dma_domain(dev);
-	if (!size || size >> 55 || !is_power_of_2(modulo) || modulo < dma_iova_granule(domain) ||
-	    modulo >> 55)
+	if (!size || size >> 55 || !is_power_of_2(modulo) ||
+	    modulo < dma_iova_granule(domain) || modulo >> 55)
 		return -EINVAL;
 	if (iommu_dma_attach(dev, domain))
 		return -ENODEV;
@@ -143,8 +146,9 @@ int dma_iova_reserve(struct device *dev, struct dma_iova_state *state, u64 like,
 
 	window = iommu_dma_window(domain);
 	if (window)
-		state->addr = dma_iova_window_alloc(window, like, modulo, size,
-						    last_reachable(dev, domain));
+		state->addr =
+			dma_iova_window_alloc(window, like, modulo, size,
+					      last_reachable(dev, domain));
 	if (state->addr)
 		flags = DMA_IOVA_WINDOW;
 	else
@@ -153,7 +157,8 @@ int dma_iova_reserve(struct device *dev, struct dma_iova_state *state, u64 like,
 	if (!state->addr)
 		return -ENOMEM;
 
-	state->__size = size | flags | (u64)__ffs(modulo) << DMA_IOVA_ORDER_SHIFT;
+	state->__size = size | flags |
+			(u64)__ffs(modulo) << DMA_IOVA_ORDER_SHIFT;
 	dma_iova_count(DMA_IOVA_RESERVES, 1);
 	trace_dma_iova_reserve(dev, state->addr, size);
 	debug_dma_iova_reserve(dev, state);
@@ -162,14 +167,16 @@ int dma_iova_reserve(struct device *dev, struct dma_iova_state *state, u64 like,
 EXPORT_SYMBOL_GPL(dma_iova_reserve);
 
 /* Give back a long-lived range, and the tables that only it used. */
-static void free_long(struct iommu_domain *domain, const struct dma_iova_state *state)
+static void free_long(struct iommu_domain *domain,
+		      const struct dma_iova_state *state)
 {
 	size_t size = dma_iova_size(state);
 	struct iommu_iotlb_gather gather;
 	struct iommu_span span;
 
 	if (!(state->__size & DMA_IOVA_WINDOW)) {
-		free_iova(iommu_dma_iovad(domain), iova_pfn(iommu_dma_iovad(domain), state->addr));
+		free_iova(iommu_dma_iovad(domain),
+			  iova_pfn(iommu_dma_iovad(domain), state->addr));
 		return;
 	}
 	span.start = ALIGN_DOWN(state->addr, DMA_IOVA_BLOCK);
@@ -199,7 +206,8 @@ void dma_iova_free(struct device *dev, struct dma_iova_state *state)
 		free_long(domain, state);
 	} else {
 		span = dma_iova_span(domain, state, 0, dma_iova_size(state));
-		iommu_dma_free_iova(domain->iova_cookie, span.start, span.end - span.start, NULL);
+		iommu_dma_free_iova(domain->iova_cookie, span.start,
+				    span.end - span.start, NULL);
 	}
 	*state = (struct dma_iova_state){};
 }

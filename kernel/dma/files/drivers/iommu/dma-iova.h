@@ -26,7 +26,7 @@ struct iova_domain;
  * Bytes of IOVA below one leaf I/O page table (of 4 KiB granules). The window hands out
  * whole blocks, and no entry of a driver without tables crosses one.
  */
-#define DMA_IOVA_BLOCK	((size_t)SZ_2M)
+#define DMA_IOVA_BLOCK ((size_t)SZ_2M)
 
 /* dma-iova-window.c */
 struct dma_iova_window *dma_iova_window_create(struct iova_domain *iovad,
@@ -123,12 +123,16 @@ enum dma_iova_report {
 #ifdef CONFIG_DMA_IOVA_DEBUG
 u64 debug_dma_iova_reported(enum dma_iova_report what);
 void debug_dma_iova_quiet(bool quiet);
-void debug_dma_iova_reserve(struct device *dev, const struct dma_iova_state *state);
-void debug_dma_iova_free(struct device *dev, const struct dma_iova_state *state);
-void debug_dma_iova_link(struct device *dev, unsigned long start, unsigned long end);
-void debug_dma_iova_link_failed(struct device *dev, unsigned long start, unsigned long end,
-				int error);
-void debug_dma_iova_unlink(struct device *dev, unsigned long start, unsigned long end);
+void debug_dma_iova_reserve(struct device *dev,
+			    const struct dma_iova_state *state);
+void debug_dma_iova_free(struct device *dev,
+			 const struct dma_iova_state *state);
+void debug_dma_iova_link(struct device *dev, unsigned long start,
+			 unsigned long end);
+void debug_dma_iova_link_failed(struct device *dev, unsigned long start,
+				unsigned long end, int error);
+void debug_dma_iova_unlink(struct device *dev, unsigned long start,
+			   unsigned long end);
 #else
 static inline u64 debug_dma_iova_reported(enum dma_iova_report what)
 {
@@ -154,13 +158,14 @@ static inline void debug_dma_iova_link(struct device *dev, unsigned long start,
 {
 }
 
-static inline void debug_dma_iova_link_failed(struct device *dev, unsigned long start,
+static inline void debug_dma_iova_link_failed(struct device *dev,
+					      unsigned long start,
 					      unsigned long end, int error)
 {
 }
 
-static inline void debug_dma_iova_unlink(struct device *dev, unsigned long start,
-					 unsigned long end)
+static inline void debug_dma_iova_unlink(struct device *dev,
+					 unsigned long start, unsigned long end)
 {
 }
 #endif
@@ -168,8 +173,8 @@ static inline void debug_dma_iova_unlink(struct device *dev, unsigned long start
 /* dma-iommu.c: a DMA domain and its IOVAs. */
 dma_addr_t iommu_dma_alloc_iova(struct iommu_domain *domain, size_t size,
 				u64 dma_limit, struct device *dev);
-void iommu_dma_free_iova(struct iommu_dma_cookie *cookie, dma_addr_t iova, size_t size,
-			 struct iommu_iotlb_gather *gather);
+void iommu_dma_free_iova(struct iommu_dma_cookie *cookie, dma_addr_t iova,
+			 size_t size, struct iommu_iotlb_gather *gather);
 int iommu_dma_attach(struct device *dev, struct iommu_domain *domain);
 bool iommu_dma_lazy(struct iommu_domain *domain);
 struct iova_domain *iommu_dma_iovad(struct iommu_domain *domain);
@@ -184,7 +189,8 @@ static inline size_t dma_iova_granule(struct iommu_domain *domain)
 /* Whether a device must not see the bytes around a mapping in its granules. */
 static inline bool dma_iova_must_bounce(struct device *dev)
 {
-	return IS_ENABLED(CONFIG_SWIOTLB) && dev_is_pci(dev) && to_pci_dev(dev)->untrusted;
+	return IS_ENABLED(CONFIG_SWIOTLB) && dev_is_pci(dev) &&
+	       to_pci_dev(dev)->untrusted;
 }
 
 /* Whether a range came from dma_iova_reserve(). */
@@ -194,15 +200,16 @@ static inline bool dma_iova_lives_long(const struct dma_iova_state *state)
 }
 
 /* log2 of the largest entry of a range, 0 if any will do. */
-static inline unsigned int dma_iova_entry_order(const struct dma_iova_state *state)
+static inline unsigned int
+dma_iova_entry_order(const struct dma_iova_state *state)
 {
 	return FIELD_GET(DMA_IOVA_ORDER, state->__size);
 }
 
 /* The granules that bytes of a range lie in. */
-static inline struct iommu_span dma_iova_span(struct iommu_domain *domain,
-					      const struct dma_iova_state *state,
-					      size_t offset, size_t len)
+static inline struct iommu_span
+dma_iova_span(struct iommu_domain *domain, const struct dma_iova_state *state,
+	      size_t offset, size_t len)
 {
 	size_t granule = dma_iova_granule(domain);
 
@@ -212,8 +219,8 @@ static inline struct iommu_span dma_iova_span(struct iommu_domain *domain,
 	};
 }
 
-static inline bool dma_iova_within(const struct dma_iova_state *state, size_t offset,
-				   size_t len)
+static inline bool dma_iova_within(const struct dma_iova_state *state,
+				   size_t offset, size_t len)
 {
 	size_t size = dma_iova_size(state);
 
@@ -221,12 +228,17 @@ static inline bool dma_iova_within(const struct dma_iova_state *state, size_t of
 }
 
 /* dma-iova-link.c */
-void dma_iova_flush(struct iommu_domain *domain, struct iommu_iotlb_gather *gather);
+void dma_iova_flush(struct iommu_domain *domain,
+		    struct iommu_iotlb_gather *gather);
 void dma_iova_unmap_span(struct device *dev, struct iommu_domain *domain,
-			 struct iommu_span *span, struct iommu_iotlb_gather *gather);
-int dma_iova_sync_span(struct iommu_domain *domain, const struct iommu_span *span);
-void dma_iova_sync_for_device(struct device *dev, phys_addr_t phys, size_t len, int prot);
+			 struct iommu_span *span,
+			 struct iommu_iotlb_gather *gather);
+int dma_iova_sync_span(struct iommu_domain *domain,
+		       const struct iommu_span *span);
+void dma_iova_sync_for_device(struct device *dev, phys_addr_t phys, size_t len,
+			      int prot);
 void dma_iova_sync_for_cpu(struct device *dev, struct iommu_domain *domain,
-			   const struct iommu_span *span, enum dma_data_direction dir);
+			   const struct iommu_span *span,
+			   enum dma_data_direction dir);
 
 #endif /* _DMA_IOVA_PRIVATE_H */

@@ -44,7 +44,8 @@ static bool any_mapped(struct iommu_domain *domain, const struct iommu_run *run)
 }
 
 /* Map one run wholly or not at all. */
-static int map_run_by_pages(struct iommu_domain *domain, const struct iommu_run *run, gfp_t gfp)
+static int map_run_by_pages(struct iommu_domain *domain,
+			    const struct iommu_run *run, gfp_t gfp)
 {
 	size_t granule = granule_of(domain);
 	struct iommu_iotlb_gather gather;
@@ -56,10 +57,13 @@ static int map_run_by_pages(struct iommu_domain *domain, const struct iommu_run 
 		return -EEXIST;
 
 	for (at = 0; at < run->size; at += got) {
-		len = min(run->size - at, DMA_IOVA_BLOCK - (run->iova + at) % DMA_IOVA_BLOCK);
+		len = min(run->size - at,
+			  DMA_IOVA_BLOCK - (run->iova + at) % DMA_IOVA_BLOCK);
 		got = 0;
-		ret = domain->ops->map_pages(domain, run->iova + at, run->paddr + at, granule,
-					     len / granule, run->prot, gfp, &got);
+		ret = domain->ops->map_pages(domain, run->iova + at,
+					     run->paddr + at, granule,
+					     len / granule, run->prot, gfp,
+					     &got);
 		if (!ret && !got)
 			ret = -EIO;
 		if (ret) {
@@ -80,8 +84,9 @@ err_unmap:
 	return ret;
 }
 
-static int map_runs_by_pages(struct iommu_domain *domain, const struct iommu_run *runs,
-			     unsigned int nr, gfp_t gfp, unsigned int *done)
+static int map_runs_by_pages(struct iommu_domain *domain,
+			     const struct iommu_run *runs, unsigned int nr,
+			     gfp_t gfp, unsigned int *done)
 {
 	int ret;
 
@@ -135,8 +140,9 @@ int iommu_map_runs(struct iommu_domain *domain, struct iommu_map_cursor *cursor,
  * Unmap the request that a granule lies inside of, by looking for its start. Returns the
  * first IOVA behind what was unmapped.
  */
-static unsigned long unmap_around(struct iommu_domain *domain, unsigned long iova,
-				  struct iommu_span *span, struct iommu_iotlb_gather *gather)
+static unsigned long unmap_around(struct iommu_domain *domain,
+				  unsigned long iova, struct iommu_span *span,
+				  struct iommu_iotlb_gather *gather)
 {
 	unsigned long block = ALIGN_DOWN(iova, DMA_IOVA_BLOCK);
 	size_t granule = granule_of(domain);
@@ -156,7 +162,8 @@ static unsigned long unmap_around(struct iommu_domain *domain, unsigned long iov
 	return at + got;
 }
 
-static void unmap_span_by_pages(struct iommu_domain *domain, struct iommu_span *span,
+static void unmap_span_by_pages(struct iommu_domain *domain,
+				struct iommu_span *span,
 				struct iommu_iotlb_gather *gather)
 {
 	unsigned long start = span->start, end = span->end;
@@ -171,14 +178,15 @@ static void unmap_span_by_pages(struct iommu_domain *domain, struct iommu_span *
 			continue;
 		while (stop < end && mapped(domain, stop))
 			stop += granule;
-		got = domain->ops->unmap_pages(domain, at, granule, (stop - at) / granule,
-					       gather);
+		got = domain->ops->unmap_pages(domain, at, granule,
+					       (stop - at) / granule, gather);
 		stop = got ? at + got : unmap_around(domain, at, span, gather);
 		cleared = true;
 	}
 	span->end = max(span->end, at);
 	if (cleared && !iommu_iotlb_gather_queued(gather))
-		iommu_iotlb_gather_add_range(gather, span->start, span->end - span->start);
+		iommu_iotlb_gather_add_range(gather, span->start,
+					     span->end - span->start);
 }
 
 /**
@@ -199,7 +207,8 @@ void iommu_unmap_span(struct iommu_domain *domain, struct iommu_span *span,
 		ops->unmap_span(domain, span, gather);
 	else
 		unmap_span_by_pages(domain, span, gather);
-	trace_unmap(span->start, span->end - span->start, span->end - span->start);
+	trace_unmap(span->start, span->end - span->start,
+		    span->end - span->start);
 }
 
 /**

@@ -5,9 +5,9 @@
  * Two-step DMA mapping: reserve an I/O virtual address (IOVA) range once, link and
  * unlink pages in it later, as often as needed.
  *
- *	reserve ──► link ──► sync ──► the device uses it ──► unlink ──► free
- *	              ▲                                         │
- *	              └─────────────────────────────────────────┘
+ *	reserve --> link --> sync --> the device uses it --> unlink --> free
+ *	             ^                                          |
+ *	             +------------------------------------------+
  *
  * reserve   takes addresses, touches no page table. The range belongs to the caller.
  * link      writes page-table entries. The device must not use them before
@@ -59,7 +59,7 @@ struct device;
  * DMA_ATTR_MMIO: the address is that of a device's memory (MMIO, possibly without a
  * struct page), not of system memory: no cache maintenance, no bounce, IOMMU_MMIO.
  */
-#define DMA_ATTR_MMIO	(1UL << 10)
+#define DMA_ATTR_MMIO BIT(10)
 
 /**
  * struct dma_iova_state - a reserved IOVA range
@@ -75,11 +75,12 @@ struct dma_iova_state {
 };
 
 /* private: the fields of __size */
-#define DMA_IOVA_BOUNCED	BIT_ULL(63)	/* some edge went through swiotlb */
-#define DMA_IOVA_WINDOW		BIT_ULL(62)	/* from the window of large ranges */
-#define DMA_IOVA_ORDER		GENMASK_ULL(61, 56)	/* log2 of the largest entry; 0: any */
-#define DMA_IOVA_ORDER_SHIFT	56
-#define DMA_IOVA_SIZE		GENMASK_ULL(55, 0)
+#define DMA_IOVA_BOUNCED BIT_ULL(63) /* some edge went through swiotlb */
+#define DMA_IOVA_WINDOW BIT_ULL(62) /* from the window of large ranges */
+#define DMA_IOVA_ORDER \
+	GENMASK_ULL(61, 56) /* log2 of the largest entry; 0: any */
+#define DMA_IOVA_ORDER_SHIFT 56
+#define DMA_IOVA_SIZE GENMASK_ULL(55, 0)
 
 /**
  * dma_use_iova() - whether a state holds a range
@@ -155,8 +156,8 @@ struct dma_iova_hull {
 
 bool dma_iova_try_alloc(struct device *dev, struct dma_iova_state *state,
 			phys_addr_t phys, size_t size);
-int dma_iova_reserve(struct device *dev, struct dma_iova_state *state,
-		     u64 like, size_t modulo, size_t size);
+int dma_iova_reserve(struct device *dev, struct dma_iova_state *state, u64 like,
+		     size_t modulo, size_t size);
 void dma_iova_free(struct device *dev, struct dma_iova_state *state);
 
 int dma_iova_link(struct device *dev, struct dma_iova_state *state,
@@ -176,74 +177,88 @@ int dma_iova_link_runs(struct device *dev, struct dma_iova_state *state,
 void dma_iova_unlink_runs(struct device *dev, struct dma_iova_state *state,
 			  struct dma_iova_iter *iter);
 int dma_iova_link_pfns(struct device *dev, struct dma_iova_state *state,
-		       size_t offset, u64 *words, size_t nr, size_t *done, gfp_t gfp);
-struct dma_iova_hull dma_iova_unlink_pfns(struct device *dev, struct dma_iova_state *state,
+		       size_t offset, u64 *words, size_t nr, size_t *done,
+		       gfp_t gfp);
+struct dma_iova_hull dma_iova_unlink_pfns(struct device *dev,
+					  struct dma_iova_state *state,
 					  size_t offset, u64 *words, size_t nr);
 
 #else /* CONFIG_IOMMU_DMA */
 
-static inline bool dma_iova_try_alloc(struct device *dev, struct dma_iova_state *state,
+static inline bool dma_iova_try_alloc(struct device *dev,
+				      struct dma_iova_state *state,
 				      phys_addr_t phys, size_t size)
 {
 	return false;
 }
 
-static inline int dma_iova_reserve(struct device *dev, struct dma_iova_state *state,
-				   u64 like, size_t modulo, size_t size)
+static inline int dma_iova_reserve(struct device *dev,
+				   struct dma_iova_state *state, u64 like,
+				   size_t modulo, size_t size)
 {
 	return -ENODEV;
 }
 
-static inline void dma_iova_free(struct device *dev, struct dma_iova_state *state)
+static inline void dma_iova_free(struct device *dev,
+				 struct dma_iova_state *state)
 {
 }
 
-static inline int dma_iova_link(struct device *dev, struct dma_iova_state *state,
-				phys_addr_t phys, size_t offset, size_t size,
-				enum dma_data_direction dir, unsigned long attrs)
-{
-	return -EOPNOTSUPP;
-}
-
-static inline int dma_iova_sync(struct device *dev, struct dma_iova_state *state,
-				size_t offset, size_t size)
+static inline int dma_iova_link(struct device *dev,
+				struct dma_iova_state *state, phys_addr_t phys,
+				size_t offset, size_t size,
+				enum dma_data_direction dir,
+				unsigned long attrs)
 {
 	return -EOPNOTSUPP;
 }
 
-static inline void dma_iova_unlink(struct device *dev, struct dma_iova_state *state,
-				   size_t offset, size_t size,
-				   enum dma_data_direction dir, unsigned long attrs)
+static inline int dma_iova_sync(struct device *dev,
+				struct dma_iova_state *state, size_t offset,
+				size_t size)
+{
+	return -EOPNOTSUPP;
+}
+
+static inline void dma_iova_unlink(struct device *dev,
+				   struct dma_iova_state *state, size_t offset,
+				   size_t size, enum dma_data_direction dir,
+				   unsigned long attrs)
 {
 }
 
-static inline void dma_iova_destroy(struct device *dev, struct dma_iova_state *state,
-				    size_t mapped_len, enum dma_data_direction dir,
+static inline void dma_iova_destroy(struct device *dev,
+				    struct dma_iova_state *state,
+				    size_t mapped_len,
+				    enum dma_data_direction dir,
 				    unsigned long attrs)
 {
 }
 
-static inline int dma_iova_link_runs(struct device *dev, struct dma_iova_state *state,
+static inline int dma_iova_link_runs(struct device *dev,
+				     struct dma_iova_state *state,
 				     struct dma_iova_iter *iter, gfp_t gfp)
 {
 	return -EOPNOTSUPP;
 }
 
-static inline void dma_iova_unlink_runs(struct device *dev, struct dma_iova_state *state,
+static inline void dma_iova_unlink_runs(struct device *dev,
+					struct dma_iova_state *state,
 					struct dma_iova_iter *iter)
 {
 }
 
-static inline int dma_iova_link_pfns(struct device *dev, struct dma_iova_state *state,
-				     size_t offset, u64 *words, size_t nr, size_t *done,
-				     gfp_t gfp)
+static inline int dma_iova_link_pfns(struct device *dev,
+				     struct dma_iova_state *state,
+				     size_t offset, u64 *words, size_t nr,
+				     size_t *done, gfp_t gfp)
 {
 	return -EOPNOTSUPP;
 }
 
 static inline struct dma_iova_hull
-dma_iova_unlink_pfns(struct device *dev, struct dma_iova_state *state, size_t offset,
-		     u64 *words, size_t nr)
+dma_iova_unlink_pfns(struct device *dev, struct dma_iova_state *state,
+		     size_t offset, u64 *words, size_t nr)
 {
 	return (struct dma_iova_hull){};
 }
@@ -260,14 +275,16 @@ bool dma_need_unmap(struct device *dev);
 
 #else /* CONFIG_HAS_DMA */
 
-static inline dma_addr_t dma_map_phys(struct device *dev, phys_addr_t phys, size_t size,
-				      enum dma_data_direction dir, unsigned long attrs)
+static inline dma_addr_t dma_map_phys(struct device *dev, phys_addr_t phys,
+				      size_t size, enum dma_data_direction dir,
+				      unsigned long attrs)
 {
 	return ~(dma_addr_t)0;
 }
 
-static inline void dma_unmap_phys(struct device *dev, dma_addr_t addr, size_t size,
-				  enum dma_data_direction dir, unsigned long attrs)
+static inline void dma_unmap_phys(struct device *dev, dma_addr_t addr,
+				  size_t size, enum dma_data_direction dir,
+				  unsigned long attrs)
 {
 }
 

@@ -79,9 +79,10 @@ struct iommu_span {
  *	it. Adds to @gather what to flush, nothing if nothing was mapped; never flushes for it
  */
 struct iommu_run_ops {
-	int (*map_runs)(struct iommu_domain *domain, struct iommu_map_cursor *cursor,
-			const struct iommu_run *runs, unsigned int nr, gfp_t gfp,
-			unsigned int *done);
+	int (*map_runs)(struct iommu_domain *domain,
+			struct iommu_map_cursor *cursor,
+			const struct iommu_run *runs, unsigned int nr,
+			gfp_t gfp, unsigned int *done);
 	void (*unmap_span)(struct iommu_domain *domain, struct iommu_span *span,
 			   struct iommu_iotlb_gather *gather);
 };
@@ -91,6 +92,7 @@ int iommu_map_runs(struct iommu_domain *domain, struct iommu_map_cursor *cursor,
 		   unsigned int *done);
 void iommu_unmap_span(struct iommu_domain *domain, struct iommu_span *span,
 		      struct iommu_iotlb_gather *gather);
-int iommu_sync_map(struct iommu_domain *domain, unsigned long iova, size_t size);
+int iommu_sync_map(struct iommu_domain *domain, unsigned long iova,
+		   size_t size);
 
 #endif /* _LINUX_IOMMU_RUNS_H */

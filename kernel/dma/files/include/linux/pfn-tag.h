@@ -23,17 +23,17 @@
 #include <linux/pfn.h>
 #include <linux/types.h>
 
-#define PFN_TAG_READ		BIT_ULL(63)
-#define PFN_TAG_WRITE		BIT_ULL(62)
-#define PFN_TAG_MAPPED		BIT_ULL(61)
-#define PFN_TAG_DIRTY		BIT_ULL(60)
-#define PFN_TAG_HUGE		BIT_ULL(59)
-#define PFN_TAG_KIND_SHIFT	57
-#define PFN_TAG_KIND		GENMASK_ULL(58, 57)
-#define PFN_TAG_USER		GENMASK_ULL(56, 52)
-#define PFN_TAG_PFN		GENMASK_ULL(51, 0)
+#define PFN_TAG_READ BIT_ULL(63)
+#define PFN_TAG_WRITE BIT_ULL(62)
+#define PFN_TAG_MAPPED BIT_ULL(61)
+#define PFN_TAG_DIRTY BIT_ULL(60)
+#define PFN_TAG_HUGE BIT_ULL(59)
+#define PFN_TAG_KIND_SHIFT 57
+#define PFN_TAG_KIND GENMASK_ULL(58, 57)
+#define PFN_TAG_USER GENMASK_ULL(56, 52)
+#define PFN_TAG_PFN GENMASK_ULL(51, 0)
 
-#define PFN_TAG_ACCESS		(PFN_TAG_READ | PFN_TAG_WRITE)
+#define PFN_TAG_ACCESS (PFN_TAG_READ | PFN_TAG_WRITE)
 
 /**
  * enum pfn_tag_kind - how a device reaches the memory behind a PFN

@@ -26,8 +26,9 @@ static dma_addr_t map_mmio(struct device *dev, phys_addr_t phys, size_t size,
 	if (use_dma_iommu(dev))
 		return iommu_dma_map_resource(dev, phys, size, dir, attrs);
 	if (ops)
-		return ops->map_resource ? ops->map_resource(dev, phys, size, dir, attrs) :
-					   DMA_MAPPING_ERROR;
+		return ops->map_resource ?
+			       ops->map_resource(dev, phys, size, dir, attrs) :
+			       DMA_MAPPING_ERROR;
 	return dma_capable(dev, addr, size, false) ? addr : DMA_MAPPING_ERROR;
 }
 
@@ -47,8 +48,8 @@ dma_addr_t dma_map_phys(struct device *dev, phys_addr_t phys, size_t size,
 {
 	if (attrs & DMA_ATTR_MMIO)
 		return map_mmio(dev, phys, size, dir, attrs & ~DMA_ATTR_MMIO);
-	return dma_map_page_attrs(dev, pfn_to_page(PHYS_PFN(phys)), offset_in_page(phys), size,
-				  dir, attrs);
+	return dma_map_page_attrs(dev, pfn_to_page(PHYS_PFN(phys)),
+				  offset_in_page(phys), size, dir, attrs);
 }
 EXPORT_SYMBOL_GPL(dma_map_phys);
 

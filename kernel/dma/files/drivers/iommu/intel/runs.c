@@ -60,15 +60,16 @@ static void writer_flush(struct leaf_writer *writer)
 }
 
 /* The lowest entry that exists for a PFN: a leaf, a large entry, or an absent one. */
-static struct dma_pte *lowest_entry(struct dmar_domain *domain, unsigned long iov_pfn,
-				    int *level)
+static struct dma_pte *lowest_entry(struct dmar_domain *domain,
+				    unsigned long iov_pfn, int *level)
 {
 	struct dma_pte *table = domain->pgd;
 	struct dma_pte *pte;
 
 	for (*level = agaw_to_level(domain->agaw);; (*level)--) {
 		pte = &table[pfn_level_offset(iov_pfn, *level)];
-		if (*level == 1 || !dma_pte_present(pte) || dma_pte_superpage(pte))
+		if (*level == 1 || !dma_pte_present(pte) ||
+		    dma_pte_superpage(pte))
 			return pte;
 		table = phys_to_virt(dma_pte_addr(pte));
 	}
@@ -98,8 +99,8 @@ static int add_table(struct dmar_domain *domain, struct dma_pte *pte, gfp_t gfp)
 }
 
 /* The entry of a PFN at a level, with the tables above it made. */
-static struct dma_pte *make_entry(struct dmar_domain *domain, unsigned long iov_pfn,
-				  int level, gfp_t gfp)
+static struct dma_pte *make_entry(struct dmar_domain *domain,
+				  unsigned long iov_pfn, int level, gfp_t gfp)
 {
 	struct dma_pte *table = domain->pgd;
 	int at = agaw_to_level(domain->agaw);
@@ -129,7 +130,8 @@ static int entry_level(struct leaf_writer *writer, unsigned long iov_pfn,
 	unsigned long bits = iov_pfn | pfn;
 	int level = 1;
 
-	while (level <= writer->domain->iommu_superpage && nr >= level_size(level + 1) &&
+	while (level <= writer->domain->iommu_superpage &&
+	       nr >= level_size(level + 1) &&
 	       !(bits & (level_size(level + 1) - 1)) &&
 	       VTD_PAGE_SHIFT + level_to_offset_bits(level + 1) <= max_order)
 		level++;
@@ -154,7 +156,8 @@ static int remove_empty_table(struct dmar_domain *domain, struct dma_pte *pte,
 	dma_clear_pte(pte);
 	flush_cache(domain, pte, sizeof(*pte));
 	cache_tag_flush_range(domain, start,
-			      start + (level_size(level) << VTD_PAGE_SHIFT) - 1, 0);
+			      start + (level_size(level) << VTD_PAGE_SHIFT) - 1,
+			      0);
 	iommu_free_page(table);
 	return 0;
 }
@@ -177,7 +180,8 @@ static long write_large(struct leaf_writer *writer, unsigned long iov_pfn,
 		if (ret)
 			return ret;
 	}
-	WRITE_ONCE(pte->val, (u64)pfn << VTD_PAGE_SHIFT | attr | DMA_PTE_LARGE_PAGE);
+	WRITE_ONCE(pte->val,
+		   (u64)pfn << VTD_PAGE_SHIFT | attr | DMA_PTE_LARGE_PAGE);
 	flush_cache(domain, pte, sizeof(*pte));
 	return level_size(level);
 }
@@ -185,7 +189,8 @@ static long write_large(struct leaf_writer *writer, unsigned long iov_pfn,
 /* Point the cursor at the leaf table of a PFN. */
 static int seek_leaf(struct leaf_writer *writer, unsigned long iov_pfn)
 {
-	struct dma_pte *pte = make_entry(writer->domain, iov_pfn, 1, writer->gfp);
+	struct dma_pte *pte =
+		make_entry(writer->domain, iov_pfn, 1, writer->gfp);
 
 	if (IS_ERR(pte))
 		return PTR_ERR(pte);
@@ -204,14 +209,16 @@ static long write_leaf(struct leaf_writer *writer, unsigned long iov_pfn,
 	u64 val;
 	int ret;
 
-	if (!cursor->leaf || (cursor->leaf_iova >> VTD_PAGE_SHIFT) != (iov_pfn & ~LEVEL_MASK)) {
+	if (!cursor->leaf ||
+	    (cursor->leaf_iova >> VTD_PAGE_SHIFT) != (iov_pfn & ~LEVEL_MASK)) {
 		ret = seek_leaf(writer, iov_pfn);
 		if (ret)
 			return ret;
 	}
 
 	first = (struct dma_pte *)cursor->leaf + (iov_pfn & LEVEL_MASK);
-	behind = first + min_t(unsigned long, nr, BIT(LEVEL_STRIDE) - (iov_pfn & LEVEL_MASK));
+	behind = first + min_t(unsigned long, nr,
+			       BIT(LEVEL_STRIDE) - (iov_pfn & LEVEL_MASK));
 	val = (u64)pfn << VTD_PAGE_SHIFT | attr;
 	for (pte = first; pte < behind; pte++, val += VTD_PAGE_SIZE) {
 		if (unlikely(pte->val))
@@ -253,7 +260,8 @@ static u64 entry_attr(struct dmar_domain *domain, int prot)
 	return attr;
 }
 
-static bool domain_reaches(struct dmar_domain *domain, const struct iommu_run *run)
+static bool domain_reaches(struct dmar_domain *domain,
+			   const struct iommu_run *run)
 {
 	int width = agaw_to_width(domain->agaw);
 	u64 last = run->iova + run->size - 1;
@@ -262,7 +270,8 @@ static bool domain_reaches(struct dmar_domain *domain, const struct iommu_run *r
 }
 
 /* Map one run wholly or not at all. */
-static int map_run(struct leaf_writer *writer, const struct iommu_run *run, u64 attr)
+static int map_run(struct leaf_writer *writer, const struct iommu_run *run,
+		   u64 attr)
 {
 	unsigned long iov_pfn = run->iova >> VTD_PAGE_SHIFT;
 	unsigned long pfn = run->paddr >> VTD_PAGE_SHIFT;
@@ -294,15 +303,17 @@ err_unmap:
 		writer_flush(writer);
 		writer->cursor->leaf = NULL;
 		iommu_iotlb_gather_init(&gather);
-		intel_iommu_unmap_span(&writer->domain->domain, &mapped, &gather);
+		intel_iommu_unmap_span(&writer->domain->domain, &mapped,
+				       &gather);
 		iommu_iotlb_sync(&writer->domain->domain, &gather);
 	}
 	return nr;
 }
 
-static int intel_iommu_map_runs(struct iommu_domain *domain, struct iommu_map_cursor *cursor,
-				const struct iommu_run *runs, unsigned int nr, gfp_t gfp,
-				unsigned int *done)
+static int intel_iommu_map_runs(struct iommu_domain *domain,
+				struct iommu_map_cursor *cursor,
+				const struct iommu_run *runs, unsigned int nr,
+				gfp_t gfp, unsigned int *done)
 {
 	struct dmar_domain *dmar_domain = to_dmar_domain(domain);
 	struct leaf_writer writer = {
@@ -330,7 +341,8 @@ static int intel_iommu_map_runs(struct iommu_domain *domain, struct iommu_map_cu
 		ret = map_run(&writer, &runs[i], attr);
 		if (unlikely(ret))
 			break;
-		dmar_domain->max_addr = max(dmar_domain->max_addr, runs[i].iova + runs[i].size);
+		dmar_domain->max_addr =
+			max(dmar_domain->max_addr, runs[i].iova + runs[i].size);
 	}
 	writer_flush(&writer);
 	*done = i;
@@ -338,7 +350,8 @@ static int intel_iommu_map_runs(struct iommu_domain *domain, struct iommu_map_cu
 }
 
 /* Clear a part of a leaf table. Returns whether anything was there. */
-static bool clear_leaf(struct dmar_domain *domain, struct dma_pte *first, unsigned long nr)
+static bool clear_leaf(struct dmar_domain *domain, struct dma_pte *first,
+		       unsigned long nr)
 {
 	struct dma_pte *pte, *behind = first + nr;
 	u64 found = 0;
@@ -379,7 +392,8 @@ static void clear_tables(struct dmar_domain *domain, struct iommu_span *span,
 	span->end = end << VTD_PAGE_SHIFT;
 }
 
-void intel_iommu_unmap_span(struct iommu_domain *domain, struct iommu_span *span,
+void intel_iommu_unmap_span(struct iommu_domain *domain,
+			    struct iommu_span *span,
 			    struct iommu_iotlb_gather *gather)
 {
 	struct dmar_domain *dmar_domain = to_dmar_domain(domain);
@@ -389,10 +403,12 @@ void intel_iommu_unmap_span(struct iommu_domain *domain, struct iommu_span *span
 	int level;
 
 	pte = lowest_entry(dmar_domain, start, &level);
-	if (level == 1 && !((start ^ last) & ~LEVEL_MASK) && last - start < LEVEL_MASK) {
+	if (level == 1 && !((start ^ last) & ~LEVEL_MASK) &&
+	    last - start < LEVEL_MASK) {
 		if (!clear_leaf(dmar_domain, pte, last - start + 1))
 			return;
-	} else if (level > 1 && dma_pte_present(pte) && !((start ^ last) & level_mask(level))) {
+	} else if (level > 1 && dma_pte_present(pte) &&
+		   !((start ^ last) & level_mask(level))) {
 		WRITE_ONCE(pte->val, 0);
 		flush_cache(dmar_domain, pte, sizeof(*pte));
 		span->start = (start & level_mask(level)) << VTD_PAGE_SHIFT;
@@ -401,10 +417,11 @@ void intel_iommu_unmap_span(struct iommu_domain *domain, struct iommu_span *span
 		clear_tables(dmar_domain, span, &gather->freelist);
 	}
 	if (!iommu_iotlb_gather_queued(gather))
-		iommu_iotlb_gather_add_range(gather, span->start, span->end - span->start);
+		iommu_iotlb_gather_add_range(gather, span->start,
+					     span->end - span->start);
 }
 
 const struct iommu_run_ops intel_iommu_run_ops = {
-	.map_runs	= intel_iommu_map_runs,
-	.unmap_span	= intel_iommu_unmap_span,
+	.map_runs = intel_iommu_map_runs,
+	.unmap_span = intel_iommu_unmap_span,
 };

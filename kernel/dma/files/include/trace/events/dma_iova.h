@@ -6,6 +6,8 @@
  * hull of what it linked and how many runs that was; an unlink names the hull of what it
  * cleared, after widening.
  */
+/* Formatted by hand: to clang-format these macros are functions. */
+/* clang-format off */
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM dma_iova
 
