@@ -18,9 +18,9 @@ class Flavour:
 FLAVOURS = {
     flavour.name: flavour
     for flavour in (
-        Flavour("twostep", "6.12", True, ("base-6.12",)),
+        Flavour("twostep", "6.12", True, ("base-6.12", "ours")),
         Flavour("stock", "6.12", False, ("base-6.12",)),
-        Flavour("debug", "6.12", True, ("base-6.12", "debug")),
+        Flavour("debug", "6.12", True, ("base-6.12", "ours", "debug")),
         Flavour("mainline", "mainline", False, ("base-mainline",)),
     )
 }

@@ -37,8 +37,11 @@
  * @nr_linked: runs linked so far
  * @finished: input of the caller, in its own unit, up to which all is linked
  * @gfp: for tables
- * @nr: runs waiting
- * @runs: the runs waiting
+ * @nr: runs waiting; after a failure none waits, and those that were not
+ *	linked are still in @runs from @failed on
+ * @failed: first run that was not linked
+ * @behind: behind the last run that was not linked
+ * @runs: the runs waiting, in order of IOVA and disjoint
  * @done_at: what @finished becomes once the run is linked
  */
 struct link_batch {
@@ -50,6 +53,8 @@ struct link_batch {
 	size_t finished;
 	gfp_t gfp;
 	unsigned int nr;
+	unsigned int failed;
+	unsigned int behind;
 	struct iommu_run runs[BATCH_RUNS];
 	size_t done_at[BATCH_RUNS];
 };
@@ -60,53 +65,62 @@ static void batch_init(struct link_batch *batch, struct device *dev,
 	batch->dev = dev;
 	batch->domain = iommu_get_dma_domain(dev);
 	batch->cursor = (struct iommu_map_cursor){
-		.max_order = dma_iova_entry_order(state)
+		.max_order = dma_iova_entry_order(state),
 	};
 	batch->linked = (struct iommu_span){ .start = ULONG_MAX };
 	batch->nr_linked = 0;
 	batch->finished = 0;
 	batch->gfp = gfp;
 	batch->nr = 0;
+	batch->failed = 0;
+	batch->behind = 0;
+}
+
+/* Book the first waiting runs as linked. */
+static void batch_linked(struct link_batch *batch, unsigned int nr)
+{
+	const struct iommu_run *last = &batch->runs[nr - 1];
+	const struct iommu_run *run;
+	size_t size = 0;
+
+	if (!nr)
+		return;
+	for (run = batch->runs; run <= last; run++) {
+		size += run->size;
+		debug_dma_iova_link(batch->dev, run->iova,
+				    run->iova + run->size);
+	}
+	batch->linked.start = min(batch->linked.start, batch->runs->iova);
+	batch->linked.end = max(batch->linked.end, last->iova + last->size);
+	batch->finished = batch->done_at[nr - 1];
+	batch->nr_linked += nr;
+	dma_iova_count(DMA_IOVA_RUNS, nr);
+	dma_iova_count(DMA_IOVA_PAGES,
+		       size >> __ffs(batch->domain->pgsize_bitmap));
 }
 
 /* Hand the waiting runs over; none waits afterwards. */
 static int batch_flush(struct link_batch *batch)
 {
-	const struct iommu_run *run = batch->runs;
+	const struct iommu_run *failed;
 	unsigned int done;
-	size_t size = 0;
 	int ret;
 
 	if (!batch->nr)
 		return 0;
-	ret = iommu_map_runs(batch->domain, &batch->cursor, run, batch->nr,
-			     batch->gfp, &done);
-	for (; run < batch->runs + done; run++) {
-		batch->linked.start = min(batch->linked.start, run->iova);
-		batch->linked.end =
-			max(batch->linked.end, run->iova + run->size);
-		size += run->size;
-		debug_dma_iova_link(batch->dev, run->iova,
-				    run->iova + run->size);
-	}
-	if (done)
-		batch->finished = batch->done_at[done - 1];
-	if (ret)
-		debug_dma_iova_link_failed(batch->dev, run->iova,
-					   run->iova + run->size, ret);
-	batch->nr_linked += done;
-	batch->nr = 0;
+	ret = iommu_map_runs(batch->domain, &batch->cursor, batch->runs,
+			     batch->nr, batch->gfp, &done);
 	dma_iova_count(DMA_IOVA_IOMMU_CALLS, 1);
-	dma_iova_count(DMA_IOVA_RUNS, done);
-	dma_iova_count(DMA_IOVA_PAGES,
-		       size >> __ffs(batch->domain->pgsize_bitmap));
+	batch_linked(batch, done);
+	if (ret) {
+		failed = &batch->runs[done];
+		batch->failed = done;
+		batch->behind = batch->nr;
+		debug_dma_iova_link_failed(batch->dev, failed->iova,
+					   failed->iova + failed->size, ret);
+	}
+	batch->nr = 0;
 	return ret;
-}
-
-/* Room for one more run; what is full is flushed first. */
-static int batch_make_room(struct link_batch *batch)
-{
-	return batch->nr < BATCH_RUNS ? 0 : batch_flush(batch);
 }
 
 /* Add a run, to the last one if it continues that. */
@@ -120,10 +134,14 @@ static int batch_add(struct link_batch *batch, const struct iommu_run *run)
 		last->size += run->size;
 		return 0;
 	}
-	ret = batch_make_room(batch);
-	if (!ret)
-		batch->runs[batch->nr++] = *run;
-	return ret;
+	if (batch->nr == BATCH_RUNS ||
+	    (batch->nr && run->iova < last->iova + last->size)) {
+		ret = batch_flush(batch);
+		if (ret)
+			return ret;
+	}
+	batch->runs[batch->nr++] = *run;
+	return 0;
 }
 
 /*
@@ -241,26 +259,6 @@ int dma_iova_link_runs(struct device *dev, struct dma_iova_state *state,
 }
 EXPORT_SYMBOL_GPL(dma_iova_link_runs);
 
-/* Words that a link call takes: accessible, not linked yet, and reached by an IOVA. */
-static bool linkable(u64 word)
-{
-	BUILD_BUG_ON(PFN_KIND_REGULAR & 2 || PFN_KIND_P2P_BRIDGE & 2);
-	BUILD_BUG_ON(!(PFN_KIND_P2P_BUS & 2) || !(PFN_KIND_DEVICE_PRIVATE & 2));
-
-	return word & PFN_TAG_ACCESS &&
-	       !(word & (PFN_TAG_MAPPED | 2ULL << PFN_TAG_KIND_SHIFT));
-}
-
-/* Set MAPPED on the words that were just linked. */
-static void mark_mapped(u64 *words, size_t nr)
-{
-	size_t i;
-
-	for (i = 0; i < nr; i++)
-		if (linkable(words[i]))
-			words[i] |= PFN_TAG_MAPPED;
-}
-
 static void clear_mapped(u64 *words, size_t nr)
 {
 	size_t i;
@@ -273,47 +271,113 @@ static void clear_mapped(u64 *words, size_t nr)
 static bool words_fit(const struct dma_iova_state *state, size_t offset,
 		      size_t nr)
 {
-	size_t left = PAGE_ALIGN(dma_iova_size(state)) - offset;
+	dma_addr_t end = PAGE_ALIGN(state->addr + dma_iova_size(state));
+	dma_addr_t start = state->addr + offset;
 
-	return IS_ALIGNED(state->addr + offset, PAGE_SIZE) &&
-	       offset < dma_iova_size(state) && nr <= left >> PAGE_SHIFT;
+	return PAGE_ALIGNED(start) && offset < dma_iova_size(state) &&
+	       nr <= (end - start) >> PAGE_SHIFT;
 }
 
-/* Collect the runs of an array of words. */
-static int batch_words(struct link_batch *batch, unsigned long iova,
-		       const u64 *words, size_t nr)
+/* How many words from the first on are linkable: dma-debug books no holes. */
+static size_t linkable_words(const u64 *words, size_t nr)
 {
-	u64 tags = 0;
+	size_t n = 0;
+
+	while (n < nr && pfn_tag_linkable(words[n]))
+		n++;
+	return n;
+}
+
+/*
+ * Have the driver write the pages of the leaf table at hand straight from the
+ * words. Returns how many words that was.
+ */
+static size_t leaf_words(struct link_batch *batch, unsigned long iova,
+			 u64 *words, size_t nr)
+{
+	struct iommu_map_count count = {};
+	size_t taken;
+
+	if (IS_ENABLED(CONFIG_DMA_IOVA_DEBUG))
+		nr = linkable_words(words, nr);
+	taken = iommu_map_words(batch->domain, &batch->cursor, iova, words, nr,
+				&count);
+	if (!count.pages)
+		return taken;
+	debug_dma_iova_link(batch->dev, iova, iova + taken * PAGE_SIZE);
+	batch->linked.start = min(batch->linked.start, iova);
+	batch->linked.end = max(batch->linked.end, iova + taken * PAGE_SIZE);
+	batch->finished += taken;
+	batch->nr_linked += count.runs;
+	dma_iova_count(DMA_IOVA_IOMMU_CALLS, 1);
+	dma_iova_count(DMA_IOVA_RUNS, count.runs);
+	dma_iova_count(DMA_IOVA_PAGES, count.pages);
+	return taken;
+}
+
+/* Collect the run that begins with a word; MAPPED already says that it is linked. */
+static size_t collect_run(struct link_batch *batch, unsigned long iova,
+			  u64 *words, size_t nr)
+{
+	struct iommu_run *run = &batch->runs[batch->nr++];
+	u64 value = words[0];
+	size_t n = 1;
+
+	words[0] = value | PFN_TAG_MAPPED;
+	while (n < nr && words[n] == value + n) {
+		words[n] |= PFN_TAG_MAPPED;
+		n++;
+	}
+	run->iova = iova;
+	run->paddr = pfn_tag_phys(value);
+	run->size = n * PAGE_SIZE;
+	run->prot = prot_of_tags(batch->dev, value, pfn_tag_kind(value));
+	dma_iova_sync_for_device(batch->dev, run->paddr, run->size, run->prot);
+	return n;
+}
+
+/*
+ * Link the words of an array. A driver that takes words gets the first run of
+ * each leaf table, which makes it, and then the rest of the table at once.
+ */
+static int batch_words(struct link_batch *batch, unsigned long iova, u64 *words,
+		       size_t nr)
+{
+	bool takes_words = dev_is_dma_coherent(batch->dev) &&
+			   iommu_takes_words(batch->domain);
 	size_t i, n;
-	int prot = 0;
 	int ret;
 
 	for (i = 0; i < nr; i += n) {
 		n = 1;
-		if (!linkable(words[i]))
+		if (!pfn_tag_linkable(words[i]))
 			continue;
-		while (i + n < nr && words[i + n] == words[i] + n)
-			n++;
-		ret = batch_make_room(batch);
+		n = collect_run(batch, iova + i * PAGE_SIZE, &words[i], nr - i);
+		batch->done_at[batch->nr - 1] = i + n;
+		if (!takes_words && batch->nr < BATCH_RUNS)
+			continue;
+		ret = batch_flush(batch);
 		if (ret)
 			return ret;
-		if (!prot ||
-		    tags != (words[i] & (PFN_TAG_ACCESS | PFN_TAG_KIND))) {
-			tags = words[i] & (PFN_TAG_ACCESS | PFN_TAG_KIND);
-			prot = prot_of_tags(batch->dev, tags,
-					    pfn_tag_kind(tags));
-		}
-		dma_iova_sync_for_device(batch->dev, pfn_tag_phys(words[i]),
-					 n << PAGE_SHIFT, prot);
-		batch->runs[batch->nr] = (struct iommu_run){
-			.iova = iova + (i << PAGE_SHIFT),
-			.paddr = pfn_tag_phys(words[i]),
-			.size = n << PAGE_SHIFT,
-			.prot = prot,
-		};
-		batch->done_at[batch->nr++] = i + n;
+		if (takes_words && i + n < nr)
+			n += leaf_words(batch, iova + (i + n) * PAGE_SIZE,
+					&words[i + n], nr - i - n);
 	}
 	return batch_flush(batch);
+}
+
+/* Take MAPPED back from words that were collected and could not be linked. */
+static void unmark_failed(const struct link_batch *batch, unsigned long iova,
+			  u64 *words)
+{
+	const struct iommu_run *run;
+	unsigned int i;
+
+	for (i = batch->failed; i < batch->behind; i++) {
+		run = &batch->runs[i];
+		clear_mapped(words + (run->iova - iova) / PAGE_SIZE,
+			     run->size / PAGE_SIZE);
+	}
 }
 
 /**
@@ -330,7 +394,8 @@ static int batch_words(struct link_batch *batch, unsigned long iova,
  * Words whose PFNs and tags continue one another make one run. Everything linked is
  * visible to the device on return. On failure the words from @done on are untouched,
  * except if the IOMMU fails to make entries visible (-EIO): then all that lies between the
- * first and the last page of the call is unlinked, and MAPPED nowhere.
+ * first and the last page of the call is unlinked, and MAPPED nowhere. Whoever reads
+ * the words without the caller's lock may see MAPPED while the call still runs.
  *
  * Context: as @gfp allows.
  * Return: 0; -EEXIST, -ENOMEM, -EINVAL, -EIO; -EOPNOTSUPP if the device must bounce.
@@ -350,16 +415,15 @@ int dma_iova_link_pfns(struct device *dev, struct dma_iova_state *state,
 
 	batch_init(&batch, dev, state, gfp);
 	ret = batch_words(&batch, state->addr + offset, words, nr);
-	if (!ret)
+	if (unlikely(ret))
+		unmark_failed(&batch, state->addr + offset, words);
+	else
 		batch.finished = nr;
 	err = batch_finish(&batch);
-	if (unlikely(err)) {
+	if (unlikely(err))
 		clear_mapped(words, nr);
-		return err;
-	}
-	mark_mapped(words, batch.finished);
 	*done = batch.finished;
-	return ret;
+	return err ?: ret;
 }
 EXPORT_SYMBOL_GPL(dma_iova_link_pfns);
 

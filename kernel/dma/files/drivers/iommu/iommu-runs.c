@@ -102,7 +102,7 @@ static int map_runs_by_pages(struct iommu_domain *domain,
  * iommu_map_runs() - map runs in order
  * @domain: a paging domain
  * @cursor: where the series of calls that this one belongs to stands
- * @runs: the runs
+ * @runs: the runs, rising in IOVA and disjoint
  * @nr: how many
  * @gfp: how to allocate tables
  * @done: out: how many are mapped
@@ -134,6 +134,43 @@ int iommu_map_runs(struct iommu_domain *domain, struct iommu_map_cursor *cursor,
 		for (i = 0; i < *done; i++)
 			trace_map(runs[i].iova, runs[i].paddr, runs[i].size);
 	return ret;
+}
+
+/**
+ * iommu_takes_words() - whether a driver maps straight from tagged PFNs
+ * @domain: a paging domain
+ *
+ * Not while mapping is traced: the event names a run, and a driver that takes
+ * words does not tell which it mapped.
+ *
+ * Return: whether iommu_map_words() may be called.
+ */
+bool iommu_takes_words(struct iommu_domain *domain)
+{
+	const struct iommu_run_ops *ops = domain->ops->run_ops;
+
+	return ops && ops->map_words && !trace_map_enabled();
+}
+
+/**
+ * iommu_map_words() - map the pages of tagged PFNs in the leaf table at hand
+ * @domain: a domain whose driver takes words
+ * @cursor: where the series of calls that this one belongs to stands
+ * @iova: IOVA of the first word's page
+ * @words: one word per page; the linkable ones get MAPPED
+ * @nr: how many words
+ * @count: what was mapped, added to
+ *
+ * Context: any. The caller owns the IOVAs.
+ * Return: how many words the driver got through, 0 if the next one is another
+ * table's or cannot be mapped.
+ */
+size_t iommu_map_words(struct iommu_domain *domain,
+		       struct iommu_map_cursor *cursor, unsigned long iova,
+		       u64 *words, size_t nr, struct iommu_map_count *count)
+{
+	return domain->ops->run_ops->map_words(domain, cursor, iova, words, nr,
+					       count);
 }
 
 /*

@@ -59,6 +59,16 @@ struct iommu_map_cursor {
 };
 
 /**
+ * struct iommu_map_count - what a call mapped
+ * @runs: runs, by which pages that continue one another count once
+ * @pages: pages
+ */
+struct iommu_map_count {
+	size_t runs;
+	size_t pages;
+};
+
+/**
  * struct iommu_span - IOVAs that an unmap cleared
  * @start: first IOVA
  * @end: first IOVA behind it
@@ -70,10 +80,15 @@ struct iommu_span {
 
 /**
  * struct iommu_run_ops - a domain's operations on runs
- * @map_runs: map @nr runs in order, stopping at the first that fails, of which nothing stays
+ * @map_runs: map @nr runs, which rise in IOVA and are disjoint, stopping at the first that fails, of which nothing stays
  *	mapped. Sets @done to the runs mapped. Does not make them visible (iotlb_sync_map).
  *	-EEXIST if something is mapped there, -ENOMEM without a table, -EINVAL outside the
  *	domain's addresses
+ * @map_words: optional: map single pages in the leaf table that the cursor
+ *	remembers, word i of @words (linux/pfn-tag.h) at @iova and i pages. Passes
+ *	over words that are not linkable, sets MAPPED in the others, ends where
+ *	the table ends or an entry is taken, and says how many words it got
+ *	through, adding to @count. Zero if the cursor remembers another table
  * @unmap_span: clear all that is mapped in [span->start, span->end); absent entries are
  *	skipped. An entry that lies partly inside is cleared whole, and @span grows to cover
  *	it. Adds to @gather what to flush, nothing if nothing was mapped; never flushes for it
@@ -83,6 +98,10 @@ struct iommu_run_ops {
 			struct iommu_map_cursor *cursor,
 			const struct iommu_run *runs, unsigned int nr,
 			gfp_t gfp, unsigned int *done);
+	size_t (*map_words)(struct iommu_domain *domain,
+			    struct iommu_map_cursor *cursor, unsigned long iova,
+			    u64 *words, size_t nr,
+			    struct iommu_map_count *count);
 	void (*unmap_span)(struct iommu_domain *domain, struct iommu_span *span,
 			   struct iommu_iotlb_gather *gather);
 };
@@ -90,6 +109,10 @@ struct iommu_run_ops {
 int iommu_map_runs(struct iommu_domain *domain, struct iommu_map_cursor *cursor,
 		   const struct iommu_run *runs, unsigned int nr, gfp_t gfp,
 		   unsigned int *done);
+bool iommu_takes_words(struct iommu_domain *domain);
+size_t iommu_map_words(struct iommu_domain *domain,
+		       struct iommu_map_cursor *cursor, unsigned long iova,
+		       u64 *words, size_t nr, struct iommu_map_count *count);
 void iommu_unmap_span(struct iommu_domain *domain, struct iommu_span *span,
 		      struct iommu_iotlb_gather *gather);
 int iommu_sync_map(struct iommu_domain *domain, unsigned long iova,

@@ -20,6 +20,7 @@
 #define _LINUX_PFN_TAG_H
 
 #include <linux/bits.h>
+#include <linux/build_bug.h>
 #include <linux/pfn.h>
 #include <linux/types.h>
 
@@ -83,6 +84,24 @@ static inline phys_addr_t pfn_tag_phys(u64 word)
 static inline enum pfn_tag_kind pfn_tag_kind(u64 word)
 {
 	return (word & PFN_TAG_KIND) >> PFN_TAG_KIND_SHIFT;
+}
+
+/**
+ * pfn_tag_linkable() - whether a word's page is to be linked
+ * @word: a tagged PFN
+ *
+ * Return: true if a device may access it, it is not linked yet, and the device
+ * reaches it by an IOVA.
+ */
+static inline bool pfn_tag_linkable(u64 word)
+{
+	/* The kinds without an IOVA have the upper bit of the field. */
+	const u64 none = PFN_TAG_MAPPED | 2ULL << PFN_TAG_KIND_SHIFT;
+
+	static_assert(!(PFN_KIND_REGULAR & 2) && !(PFN_KIND_P2P_BRIDGE & 2));
+	static_assert(PFN_KIND_P2P_BUS & PFN_KIND_DEVICE_PRIVATE & 2);
+
+	return word & PFN_TAG_ACCESS && !(word & none);
 }
 
 #endif /* _LINUX_PFN_TAG_H */

@@ -29,11 +29,15 @@
 #include "../iommu-pages.h"
 #include "iommu.h"
 
+/* Bytes of IOVA below one leaf table. */
+#define LEAF_SPAN (VTD_PAGE_SIZE << LEVEL_STRIDE)
+
 /**
  * struct leaf_writer - the leaf table that entries are being written to
  * @domain: the domain
  * @cursor: where it is remembered between calls
- * @first: first entry written since the last flush, NULL if none
+ * @first: first entry written since the last flush of the CPU's cache, NULL if
+ *	none or if the hardware snoops
  * @behind: behind the last entry written
  * @gfp: how to allocate tables
  */
@@ -54,9 +58,21 @@ static void flush_cache(struct dmar_domain *domain, void *addr, size_t size)
 static void writer_flush(struct leaf_writer *writer)
 {
 	if (writer->first)
-		flush_cache(writer->domain, writer->first,
-			    (void *)writer->behind - (void *)writer->first);
+		clflush_cache_range(writer->first,
+				    (void *)writer->behind -
+					    (void *)writer->first);
 	writer->first = NULL;
+}
+
+/* Remember entries to flush: those of one table, in rising order. */
+static void writer_wrote(struct leaf_writer *writer, struct dma_pte *first,
+			 struct dma_pte *behind)
+{
+	if (likely(writer->domain->iommu_coherency))
+		return;
+	if (!writer->first)
+		writer->first = first;
+	writer->behind = behind;
 }
 
 /* The lowest entry that exists for a PFN: a leaf, a large entry, or an absent one. */
@@ -231,11 +247,7 @@ static long write_leaf(struct leaf_writer *writer, unsigned long iov_pfn,
 		return -EEXIST;
 	}
 
-	if (!writer->first)
-		writer->first = first;
-	/* Runs come in any order: the flush covers all of what was written. */
-	writer->first = min(writer->first, first);
-	writer->behind = max(writer->behind, behind);
+	writer_wrote(writer, first, behind);
 	return behind - first;
 }
 
@@ -281,6 +293,8 @@ static int map_run(struct leaf_writer *writer, const struct iommu_run *run,
 	long nr;
 	int level;
 
+	if (!attr || !domain_reaches(writer->domain, run))
+		return -EINVAL;
 	while (left) {
 		level = entry_level(writer, iov_pfn, pfn, left);
 		if (level > 1)
@@ -321,32 +335,66 @@ static int intel_iommu_map_runs(struct iommu_domain *domain,
 		.cursor = cursor,
 		.gfp = gfp,
 	};
-	int prot = 0;
-	u64 attr = 0;
-	int ret = 0;
 	unsigned int i;
+	int ret = 0;
 
 	/* Read by whoever would make the domain non-snooping: set before the first entry. */
 	if (!dmar_domain->has_mappings)
 		dmar_domain->has_mappings = true;
 
 	for (i = 0; i < nr; i++) {
-		if (!attr || runs[i].prot != prot) {
-			prot = runs[i].prot;
-			attr = entry_attr(dmar_domain, prot);
-		}
-		ret = -EINVAL;
-		if (unlikely(!attr || !domain_reaches(dmar_domain, &runs[i])))
-			break;
-		ret = map_run(&writer, &runs[i], attr);
+		ret = map_run(&writer, &runs[i],
+			      entry_attr(dmar_domain, runs[i].prot));
 		if (unlikely(ret))
 			break;
-		dmar_domain->max_addr =
-			max(dmar_domain->max_addr, runs[i].iova + runs[i].size);
 	}
+	if (i)
+		dmar_domain->max_addr =
+			max(dmar_domain->max_addr,
+			    runs[i - 1].iova + runs[i - 1].size);
 	writer_flush(&writer);
 	*done = i;
 	return ret;
+}
+
+static size_t intel_iommu_map_words(struct iommu_domain *domain,
+				    struct iommu_map_cursor *cursor,
+				    unsigned long iova, u64 *words, size_t nr,
+				    struct iommu_map_count *count)
+{
+	struct dmar_domain *dmar_domain = to_dmar_domain(domain);
+	unsigned long at = (iova - cursor->leaf_iova) >> VTD_PAGE_SHIFT;
+	u64 *word = words, *end, value, last = 0;
+	size_t runs = 0, pages = 0;
+	struct dma_pte *pte, *first;
+	u64 attrs[4] = {
+		[1] = entry_attr(dmar_domain, IOMMU_WRITE),
+		[2] = entry_attr(dmar_domain, IOMMU_READ),
+		[3] = entry_attr(dmar_domain, IOMMU_READ | IOMMU_WRITE),
+	};
+
+	static_assert(PFN_TAG_READ >> 62 == 2 && PFN_TAG_WRITE >> 62 == 1);
+	if (!cursor->leaf || at >= BIT(LEVEL_STRIDE) || !attrs[2])
+		return 0;
+	first = (struct dma_pte *)cursor->leaf + at;
+	end = words + min_t(size_t, nr, BIT(LEVEL_STRIDE) - at);
+	for (pte = first; word < end; word++, pte++) {
+		value = *word;
+		if (!pfn_tag_linkable(value))
+			continue;
+		if (pte->val)
+			break;
+		WRITE_ONCE(pte->val,
+			   value << VTD_PAGE_SHIFT | attrs[value >> 62]);
+		*word = value | PFN_TAG_MAPPED;
+		runs += value != last + 1;
+		last = value;
+		pages++;
+	}
+	flush_cache(dmar_domain, first, (void *)pte - (void *)first);
+	count->runs += runs;
+	count->pages += pages;
+	return word - words;
 }
 
 /* Clear a part of a leaf table. Returns whether anything was there. */
@@ -392,6 +440,18 @@ static void clear_tables(struct dmar_domain *domain, struct iommu_span *span,
 	span->end = end << VTD_PAGE_SHIFT;
 }
 
+/* Clear a large entry; the span becomes its whole span. */
+static void clear_large(struct dmar_domain *domain, struct dma_pte *pte,
+			int level, struct iommu_span *span)
+{
+	size_t size = level_size(level) << VTD_PAGE_SHIFT;
+
+	WRITE_ONCE(pte->val, 0);
+	flush_cache(domain, pte, sizeof(*pte));
+	span->start &= ~(size - 1);
+	span->end = span->start + size;
+}
+
 void intel_iommu_unmap_span(struct iommu_domain *domain,
 			    struct iommu_span *span,
 			    struct iommu_iotlb_gather *gather)
@@ -403,18 +463,17 @@ void intel_iommu_unmap_span(struct iommu_domain *domain,
 	int level;
 
 	pte = lowest_entry(dmar_domain, start, &level);
-	if (level == 1 && !((start ^ last) & ~LEVEL_MASK) &&
-	    last - start < LEVEL_MASK) {
+	if ((start ^ last) & level_mask(max(level, 2)) ||
+	    (level == 1 && last - start == LEVEL_MASK)) {
+		/* More than what hangs off this entry, or a table that can go. */
+		clear_tables(dmar_domain, span, &gather->freelist);
+	} else if (level == 1) {
 		if (!clear_leaf(dmar_domain, pte, last - start + 1))
 			return;
-	} else if (level > 1 && dma_pte_present(pte) &&
-		   !((start ^ last) & level_mask(level))) {
-		WRITE_ONCE(pte->val, 0);
-		flush_cache(dmar_domain, pte, sizeof(*pte));
-		span->start = (start & level_mask(level)) << VTD_PAGE_SHIFT;
-		span->end = span->start + (level_size(level) << VTD_PAGE_SHIFT);
+	} else if (dma_pte_present(pte)) {
+		clear_large(dmar_domain, pte, level, span);
 	} else {
-		clear_tables(dmar_domain, span, &gather->freelist);
+		return;
 	}
 	if (!iommu_iotlb_gather_queued(gather))
 		iommu_iotlb_gather_add_range(gather, span->start,
@@ -423,5 +482,6 @@ void intel_iommu_unmap_span(struct iommu_domain *domain,
 
 const struct iommu_run_ops intel_iommu_run_ops = {
 	.map_runs = intel_iommu_map_runs,
+	.map_words = intel_iommu_map_words,
 	.unmap_span = intel_iommu_unmap_span,
 };
