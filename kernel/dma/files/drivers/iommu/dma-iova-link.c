@@ -170,9 +170,9 @@ static int link_bounce_page(struct device *dev, struct iommu_domain *domain,
 			    size_t offset, size_t len,
 			    enum dma_data_direction dir, unsigned long attrs)
 {
-	size_t mask = dma_iova_granule(domain) - 1;
+	size_t granule = dma_iova_granule(domain);
+	size_t pad = phys & (granule - 1);
 	phys_addr_t slot;
-	size_t pad;
 	u8 *page;
 	int ret;
 
@@ -183,18 +183,22 @@ static int link_bounce_page(struct device *dev, struct iommu_domain *domain,
 			      "must bounce, but there are no bounce buffers\n");
 		return -ENOMEM;
 	}
-	slot = swiotlb_tbl_map_single(dev, phys, len, mask, dir, attrs);
+	/*
+	 * For the whole granule: where in a slot a part of one lands depends on the
+	 * device's min_align_mask, and here must be as in the IOVA.
+	 */
+	slot = swiotlb_tbl_map_single(dev, phys - pad, granule, granule - 1,
+				      dir, attrs);
 	if (slot == (phys_addr_t)DMA_MAPPING_ERROR)
 		return -ENOMEM;
 
-	pad = slot & mask;
-	page = phys_to_virt(slot - pad);
+	page = phys_to_virt(slot);
 	memset(page, 0, pad);
-	memset(page + pad + len, 0, mask + 1 - pad - len);
-	ret = link_one(dev, domain, state, slot, offset, len,
+	memset(page + pad + len, 0, granule - pad - len);
+	ret = link_one(dev, domain, state, slot + pad, offset, len,
 		       prot_of_dir(dev, dir, attrs));
 	if (ret)
-		swiotlb_tbl_unmap_single(dev, slot, len, dir,
+		swiotlb_tbl_unmap_single(dev, slot, granule, dir,
 					 attrs | DMA_ATTR_SKIP_CPU_SYNC);
 	else
 		state->__size |= DMA_IOVA_BOUNCED;
@@ -264,17 +268,18 @@ static struct bounce_edges find_bounces(struct device *dev,
 	return found;
 }
 
-/* Copy back and free bounce pages that the device can no longer reach. */
-static void release_bounces(struct device *dev,
-			    const struct bounce_edges *edges,
-			    enum dma_data_direction dir, unsigned long attrs)
+/* Copy a part of a granule back from its bounce page, and free that. */
+static void release_bounce_page(struct device *dev, size_t granule,
+				phys_addr_t phys, size_t len,
+				enum dma_data_direction dir,
+				unsigned long attrs)
 {
-	if (edges->head)
-		swiotlb_tbl_unmap_single(dev, edges->head_phys, edges->head,
-					 dir, attrs);
-	if (edges->tail)
-		swiotlb_tbl_unmap_single(dev, edges->tail_phys, edges->tail,
-					 dir, attrs);
+	if (!len)
+		return;
+	if (!(attrs & DMA_ATTR_SKIP_CPU_SYNC))
+		swiotlb_sync_single_for_cpu(dev, phys, len, dir);
+	swiotlb_tbl_unmap_single(dev, ALIGN_DOWN(phys, granule), granule, dir,
+				 attrs | DMA_ATTR_SKIP_CPU_SYNC);
 }
 
 static void unlink_range(struct device *dev, const struct dma_iova_state *state,
@@ -299,7 +304,10 @@ static void unlink_range(struct device *dev, const struct dma_iova_state *state,
 	trace_dma_iova_unlink(dev, span.start, span.end - span.start);
 	dev_WARN_ONCE(dev, span.start != asked.start || span.end != asked.end,
 		      "unlinked a part of an entry: all of it is gone\n");
-	release_bounces(dev, &bounces, dir, attrs);
+	release_bounce_page(dev, dma_iova_granule(domain), bounces.head_phys,
+			    bounces.head, dir, attrs);
+	release_bounce_page(dev, dma_iova_granule(domain), bounces.tail_phys,
+			    bounces.tail, dir, attrs);
 }
 
 static int link_bounced(struct device *dev, struct iommu_domain *domain,
