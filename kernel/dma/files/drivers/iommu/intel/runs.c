@@ -11,10 +11,10 @@
  * IOVA are written without another walk. Nothing else may be in an entry that is written:
  * a run that meets one fails with -EEXIST and takes its own entries back.
  *
- * Unmapping inside one leaf table clears entries only. What spans more goes through the
- * driver's own walk, which also frees the tables below entries it clears; that walk takes
- * a large entry of which it sees only a part for a table, so both ends are first moved out
- * to the borders of the large entries they lie in.
+ * Unmapping a part of a leaf table clears entries only. Whole tables go through the
+ * driver's own walk, which frees them; that walk takes a large entry of which it sees only
+ * a part for a table, so both ends are first moved out to the borders of the large entries
+ * they lie in.
  *
  * Entries are written with single 64-bit stores, children before parents, so that hardware
  * walking at the same time sees either nothing or a whole entry. When the hardware does not
@@ -413,6 +413,34 @@ static bool clear_leaf(struct dmar_domain *domain, struct dma_pte *first,
 	return found;
 }
 
+/* Clear a large entry; the span becomes its whole span. */
+static void clear_large(struct dmar_domain *domain, struct dma_pte *pte,
+			int level, struct iommu_span *span)
+{
+	size_t size = level_size(level) << VTD_PAGE_SHIFT;
+
+	WRITE_ONCE(pte->val, 0);
+	flush_cache(domain, pte, sizeof(*pte));
+	span->start &= ~(size - 1);
+	span->end = span->start + size;
+}
+
+/* Clear a span below one leaf table. Returns whether anything was there. */
+static bool clear_part(struct dmar_domain *domain, struct iommu_span *span)
+{
+	unsigned long nr = (span->end - span->start) >> VTD_PAGE_SHIFT;
+	struct dma_pte *pte;
+	int level;
+
+	pte = lowest_entry(domain, span->start >> VTD_PAGE_SHIFT, &level);
+	if (level == 1)
+		return clear_leaf(domain, pte, nr);
+	if (!dma_pte_present(pte))
+		return false;
+	clear_large(domain, pte, level, span);
+	return true;
+}
+
 /* The borders of the large entry that a page lies in; of the page itself if in none. */
 static void entry_borders(struct dmar_domain *domain, unsigned long iov_pfn,
 			  unsigned long *first, unsigned long *behind)
@@ -427,29 +455,32 @@ static void entry_borders(struct dmar_domain *domain, unsigned long iov_pfn,
 	*behind = *first + level_size(level);
 }
 
-/* Clear a span that may hold large entries and whole tables; it grows to their borders. */
-static void clear_tables(struct dmar_domain *domain, struct iommu_span *span,
+/*
+ * Clear a span of whole leaf tables, and free those. Returns whether anything was
+ * there.
+ */
+static bool clear_tables(struct dmar_domain *domain, struct iommu_span *span,
 			 struct list_head *freelist)
 {
-	unsigned long start, end, unused;
+	unsigned long start = span->start >> VTD_PAGE_SHIFT;
+	unsigned long last = (span->end - 1) >> VTD_PAGE_SHIFT;
+	unsigned long behind, unused;
+	struct dma_pte *pte;
+	int level;
 
-	entry_borders(domain, span->start >> VTD_PAGE_SHIFT, &start, &unused);
-	entry_borders(domain, (span->end - 1) >> VTD_PAGE_SHIFT, &unused, &end);
-	domain_unmap(domain, start, end - 1, freelist);
+	pte = lowest_entry(domain, start, &level);
+	if (level > 1 && !((start ^ last) & level_mask(level))) {
+		if (!dma_pte_present(pte))
+			return false;
+		clear_large(domain, pte, level, span);
+		return true;
+	}
+	entry_borders(domain, last, &unused, &behind);
+	entry_borders(domain, start, &start, &unused);
+	domain_unmap(domain, start, behind - 1, freelist);
 	span->start = start << VTD_PAGE_SHIFT;
-	span->end = end << VTD_PAGE_SHIFT;
-}
-
-/* Clear a large entry; the span becomes its whole span. */
-static void clear_large(struct dmar_domain *domain, struct dma_pte *pte,
-			int level, struct iommu_span *span)
-{
-	size_t size = level_size(level) << VTD_PAGE_SHIFT;
-
-	WRITE_ONCE(pte->val, 0);
-	flush_cache(domain, pte, sizeof(*pte));
-	span->start &= ~(size - 1);
-	span->end = span->start + size;
+	span->end = behind << VTD_PAGE_SHIFT;
+	return true;
 }
 
 void intel_iommu_unmap_span(struct iommu_domain *domain,
@@ -457,25 +488,30 @@ void intel_iommu_unmap_span(struct iommu_domain *domain,
 			    struct iommu_iotlb_gather *gather)
 {
 	struct dmar_domain *dmar_domain = to_dmar_domain(domain);
-	unsigned long start = span->start >> VTD_PAGE_SHIFT;
-	unsigned long last = (span->end - 1) >> VTD_PAGE_SHIFT;
-	struct dma_pte *pte;
-	int level;
+	struct iommu_span part = *span;
+	const unsigned long end = span->end;
+	bool found = false;
 
-	pte = lowest_entry(dmar_domain, start, &level);
-	if ((start ^ last) & level_mask(max(level, 2)) ||
-	    (level == 1 && last - start == LEVEL_MASK)) {
-		/* More than what hangs off this entry, or a table that can go. */
-		clear_tables(dmar_domain, span, &gather->freelist);
-	} else if (level == 1) {
-		if (!clear_leaf(dmar_domain, pte, last - start + 1))
-			return;
-	} else if (dma_pte_present(pte)) {
-		clear_large(dmar_domain, pte, level, span);
-	} else {
-		return;
+	/* Up to a leaf table's border, whole tables, and the rest. */
+	if (!IS_ALIGNED(part.start, LEAF_SPAN)) {
+		part.end = min(end, ALIGN(part.start, LEAF_SPAN));
+		found |= clear_part(dmar_domain, &part);
+		span->start = part.start;
+		part.start = part.end;
 	}
-	if (!iommu_iotlb_gather_queued(gather))
+	if (part.start < ALIGN_DOWN(end, LEAF_SPAN)) {
+		part.end = ALIGN_DOWN(end, LEAF_SPAN);
+		found |= clear_tables(dmar_domain, &part, &gather->freelist);
+		span->start = min(span->start, part.start);
+		part.start = part.end;
+	}
+	if (part.start < end) {
+		part.end = end;
+		found |= clear_part(dmar_domain, &part);
+		span->start = min(span->start, part.start);
+	}
+	span->end = max(end, part.end);
+	if (found && !iommu_iotlb_gather_queued(gather))
 		iommu_iotlb_gather_add_range(gather, span->start,
 					     span->end - span->start);
 }
