@@ -12,6 +12,6 @@ shell:   ; @ci/vm --tty --rxe --nvme 1G --timeout 86400 --kernel $(or $(KERNEL),
 kernel:  ; @$(LAB) python3 -m twostep.build $(or $(KERNEL),twostep)
 gdb:     ; @$(LAB) python3 -m twostep.gdb
 series:  ; @TWOSTEP_AUTHOR="$$(git -c user.useConfigOnly=true var GIT_AUTHOR_IDENT 2>/dev/null)" $(LAB) python3 -m twostep.series
-bench:   ; @echo 'make bench: no measurements are in the repository yet' >&2; exit 1
+bench:   ; @TWOSTEP_BENCH="$(BENCH)" TWOSTEP_BASELINE="$(BASELINE)" $(LAB) python3 -m twostep.bench
 deb:     ; @echo 'make deb: no packages are in the repository yet' >&2; exit 1
 clean:   ; @$(LAB) rm -rf build

@@ -80,18 +80,20 @@ struct iommu_span {
 
 /**
  * struct iommu_run_ops - a domain's operations on runs
- * @map_runs: map @nr runs, which rise in IOVA and are disjoint, stopping at the first that fails, of which nothing stays
- *	mapped. Sets @done to the runs mapped. Does not make them visible (iotlb_sync_map).
- *	-EEXIST if something is mapped there, -ENOMEM without a table, -EINVAL outside the
- *	domain's addresses
+ * @map_runs: map @nr runs, which rise in IOVA and are disjoint, stopping at the
+ *	first that fails, of which nothing stays mapped. Sets @done to the runs
+ *	mapped. Does not make them visible (iotlb_sync_map). -EEXIST if something
+ *	is mapped there, -ENOMEM without a table, -EINVAL outside the domain's
+ *	addresses
  * @map_words: optional: map single pages in the leaf table that the cursor
  *	remembers, word i of @words (linux/pfn-tag.h) at @iova and i pages. Passes
  *	over words that are not linkable, sets MAPPED in the others, ends where
  *	the table ends or an entry is taken, and says how many words it got
  *	through, adding to @count. Zero if the cursor remembers another table
- * @unmap_span: clear all that is mapped in [span->start, span->end); absent entries are
- *	skipped. An entry that lies partly inside is cleared whole, and @span grows to cover
- *	it. Adds to @gather what to flush, nothing if nothing was mapped; never flushes for it
+ * @unmap_span: clear all that is mapped in [span->start, span->end); absent
+ *	entries are skipped. An entry that lies partly inside is cleared whole,
+ *	and @span grows to cover it. Adds to @gather what to flush, nothing if
+ *	nothing was mapped; never flushes for it
  */
 struct iommu_run_ops {
 	int (*map_runs)(struct iommu_domain *domain,

@@ -13,13 +13,13 @@
 #include <linux/pci.h>
 #include <linux/sizes.h>
 
-#define EDU_BUFFER	0x40000
-#define EDU_SOURCE	0x80
-#define EDU_TARGET	0x88
-#define EDU_COUNT	0x90
-#define EDU_COMMAND	0x98
-#define EDU_START	BIT(0)
-#define EDU_TO_MEMORY	BIT(1)
+#define EDU_BUFFER 0x40000
+#define EDU_SOURCE 0x80
+#define EDU_TARGET 0x88
+#define EDU_COUNT 0x90
+#define EDU_COMMAND 0x98
+#define EDU_START BIT(0)
+#define EDU_TO_MEMORY BIT(1)
 
 static int edu_copy(void __iomem *edu, u64 source, u64 target, u32 command)
 {
@@ -64,6 +64,7 @@ err_free:
 	dma_iova_free(dev, &state);
 	return ret;
 }
+
 /* [example] */
 
 static int edu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
@@ -74,7 +75,7 @@ static int edu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	int ret;
 
 	ret = pcim_enable_device(pdev) ?:
-	      dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(64));
+		      dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(64));
 	if (ret)
 		return ret;
 	pci_set_master(pdev);

@@ -1,0 +1,137 @@
+"""The measuring module, kernel/dma/bench, built outside each kernel's tree: stock stays stock.
+
+A module is a folder of the cache, module/KEY, with dma_bench.ko. KEY names the
+kernel and the module's sources. It is compiled against the objects that the
+kernel was made of; those live on between builds, so they are first brought
+back to this kernel if another checkout has moved them on.
+"""
+
+import filecmp
+import os
+import shutil
+from pathlib import Path
+
+from twostep import source
+from twostep.assemble import MANIFEST, assembled, kconfig_shape, series, sync
+from twostep.cache import file_digest, key, keep_newest, locked
+from twostep.flavours import FLAVOURS, Flavour
+from twostep.kernel import (
+    Kernel,
+    cached_kernel,
+    configure_in_place,
+    forget_other_base,
+    make_command,
+    run_make,
+    tree_of,
+)
+from twostep.paths import CACHE, KERNEL
+from twostep.problem import Problem
+from twostep.progress import Step
+from twostep.source import Source
+
+SOURCES = KERNEL / "dma/bench"
+NAME = "dma_bench.ko"
+KEPT_MODULES = 12
+
+
+def sources(folder: Path = SOURCES) -> list[Path]:
+    """What the module is made of."""
+    return sorted([folder / "Makefile", *folder.glob("*.[ch]")])
+
+
+def module_key(kernel: Kernel, folder: Path = SOURCES) -> str:
+    """Names everything that decides what the module will be."""
+    parts = [kernel.folder.name]
+    for path in sources(folder):
+        parts += [path.name, file_digest(path)]
+    return key(parts)
+
+
+def _bring_back(step: Step, flavour: Flavour, kernel: Kernel, base: Source, log: Path) -> None:
+    """Make the objects of FLAVOUR those of KERNEL, if they are not. The tree's lock is held."""
+    tree, obj = tree_of(flavour, base), CACHE / "obj" / flavour.name
+    content = assembled(base, series() if flavour.ours else [])
+    if flavour.ours:
+        if not (tree / MANIFEST).exists():
+            # A new tree has the base's times, older than objects made of ours.
+            for other in FLAVOURS.values():
+                if other.ours:
+                    shutil.rmtree(CACHE / "obj" / other.name, ignore_errors=True)
+        moved = bool(sync(tree, base, content))
+    else:
+        moved = False
+    pairs = (
+        (obj / "vmlinux", kernel.folder / "vmlinux"),
+        (obj / ".config", kernel.folder / "config"),
+    )
+    if not moved and all(
+        here.exists() and filecmp.cmp(here, there, shallow=False) for here, there in pairs
+    ):
+        return
+    step.tick("bringing back the kernel's objects")
+    obj.mkdir(parents=True, exist_ok=True)
+    forget_other_base(obj, base)
+    configure_in_place(flavour, tree, obj, base, shape=kconfig_shape(content))
+    run_make(
+        step,
+        make_command(tree, obj, f"LOCALVERSION=-{flavour.name}", "bzImage", "modules"),
+        log,
+        f"the objects of the {flavour.name} kernel cannot be made again",
+    )
+
+
+def _build(flavour: Flavour, kernel: Kernel, base: Source, code: Path, folder: Path) -> None:
+    step = Step(f"measuring module for the {flavour.name} kernel")
+    log = CACHE / "log" / f"module-{flavour.name}.log"
+    log.parent.mkdir(exist_ok=True)
+    log.write_bytes(b"")
+    _bring_back(step, flavour, kernel, base, log)
+    new = folder.with_name(folder.name + ".new")
+    shutil.rmtree(new, ignore_errors=True)
+    work = new / "work"
+    work.mkdir(parents=True)
+    try:
+        for path in sources(code):
+            shutil.copy(path, work)
+        tree, obj = tree_of(flavour, base), CACHE / "obj" / flavour.name
+        run_make(
+            step,
+            make_command(tree, obj, f"M={work}", "modules"),
+            log,
+            f"the measuring module does not build for the {flavour.name} kernel",
+        )
+        (work / NAME).rename(new / NAME)
+        shutil.rmtree(work)
+        (new / "complete").touch()
+        shutil.rmtree(folder, ignore_errors=True)
+        new.rename(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    step.done()
+
+
+def require_unchanged(flavour: Flavour, kernel: Kernel) -> None:
+    """A Problem if KERNEL is not that of this checkout any more: ci/vm would run another."""
+    if cached_kernel(flavour) != kernel:
+        raise Problem(
+            f"the sources of the {flavour.name} kernel changed while it was being measured",
+            hint="run the same command again",
+        )
+
+
+def module_for(flavour: Flavour, kernel: Kernel, code: Path = SOURCES) -> Path:
+    """The measuring module for KERNEL, built from CODE now if nobody has yet."""
+    folder = CACHE / "module" / f"dma_bench-{module_key(kernel, code)}"
+    stamp = folder / "complete"
+    if stamp.exists():
+        os.utime(stamp)
+        return folder / NAME
+    base = source.cached(flavour.base)
+    if base is None:
+        raise Problem(f"the source of the {flavour.name} kernel is gone from the cache")
+    with locked(tree_of(flavour, base), f"the {flavour.name} kernel"):
+        require_unchanged(flavour, kernel)
+        if not stamp.exists():
+            _build(flavour, kernel, base, code, folder)
+    keep_newest([each.parent for each in folder.parent.glob("*/complete")], KEPT_MODULES)
+    return folder / NAME

@@ -1,0 +1,70 @@
+"""The table of make bench: a row a name, a column a kernel, and what we want to reach."""
+
+from collections.abc import Sequence
+
+from twostep.bench_results import Figure
+
+KERNELS = ("stock", "mainline", "twostep")
+
+# At most this, in the unit of the row. Below a name of SAME_AS_STOCK: stock's own figure.
+REACH = {
+    "dma.link_512": 100.0,
+    "dma.unlink_512": 43.0,
+    "dma.unlink_512_flushes": 1.0,
+    "dma.link_2m": 2500.0,
+    "dma.unlink_2m": 1350.0,
+    "dma.link_1": 1400.0,
+    "dma.unlink_1": 1300.0,
+    "nvme.slat_fixed_64k": 12000.0,
+    "nvme.slat_fixed_1m": 16000.0,
+}
+SAME_AS_STOCK = ("nvme.slat_fixed_4k",)
+
+
+def number(value: float | None) -> str:
+    """VALUE as a person reads it; none is a dash."""
+    if value is None:
+        return "-"
+    if value == int(value):
+        return f"{value:.0f}"
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.1f}"
+
+
+def reach(name: str, row: dict[str, Figure]) -> float | None:
+    """What twostep should not exceed, if anything was said of NAME."""
+    if name in SAME_AS_STOCK:
+        return row["stock"].value if "stock" in row else None
+    return REACH.get(name)
+
+
+def _judged(name: str, row: dict[str, Figure]) -> str:
+    limit = reach(name, row)
+    if limit is None:
+        return ""
+    ours = row["twostep"].value if "twostep" in row else None
+    verdict = "" if ours is None else "  reached" if ours <= limit else "  missed"
+    return number(limit) + verdict
+
+
+def rows(figures: Sequence[Figure]) -> dict[str, dict[str, Figure]]:
+    """The figures by name and kernel; what someone wants to reach comes first."""
+    found: dict[str, dict[str, Figure]] = {}
+    for each in figures:
+        found.setdefault(each.name, {})[each.kernel] = each
+    return dict(sorted(found.items(), key=lambda item: reach(*item) is None))
+
+
+def table(figures: Sequence[Figure], kernels: Sequence[str]) -> str:
+    """The table as the user sees it."""
+    lines = [("name", *kernels, "reach", "unit")]
+    for name, row in rows(figures).items():
+        cells = [number(row[kernel].value) if kernel in row else "-" for kernel in kernels]
+        lines.append((name, *cells, _judged(name, row), next(iter(row.values())).unit))
+    widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]
+    text = []
+    for line in lines:
+        cells = [line[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(line[1:-2], widths[1:-2])]
+        cells += [line[-2].ljust(widths[-2]), line[-1]]
+        text.append("  ".join(cells).rstrip())
+    return "\n".join(text) + "\n"
