@@ -21,6 +21,8 @@
 #include <linux/iommu-dma.h>
 #include <linux/iommu.h>
 #include <linux/iommu-runs.h>
+#include <linux/kasan.h>
+#include <linux/memremap.h>
 #include <linux/swiotlb.h>
 #include <trace/events/dma_iova.h>
 
@@ -97,35 +99,41 @@ void dma_iova_sync_for_device(struct device *dev, phys_addr_t phys, size_t len,
  * dma_iova_sync_for_cpu() - drop what CPU caches hold of memory that a device wrote
  * @dev: device; nothing is done if it snoops
  * @domain: its domain
- * @span: where the memory is linked
+ * @start: first IOVA of the memory
+ * @end: IOVA behind it
  * @dir: who wrote
  */
 void dma_iova_sync_for_cpu(struct device *dev, struct iommu_domain *domain,
-			   const struct iommu_span *span,
+			   unsigned long start, unsigned long end,
 			   enum dma_data_direction dir)
 {
 	size_t granule = dma_iova_granule(domain);
-	unsigned long iova;
+	unsigned long at, behind;
 	phys_addr_t phys;
 
 	if (dev_is_dma_coherent(dev))
 		return;
-	for (iova = span->start; iova < span->end; iova += granule) {
-		phys = iommu_iova_to_phys(domain, iova);
-		if (phys && pfn_valid(PHYS_PFN(phys)))
-			arch_sync_dma_for_cpu(phys, granule, dir);
+	/* Exactly these bytes: the granules at the ends may be others', and dirty. */
+	for (at = start; at < end; at = behind) {
+		behind = min(end, ALIGN_DOWN(at, granule) + granule);
+		phys = iommu_iova_to_phys(domain, at);
+		if (phys && pfn_valid(PHYS_PFN(phys)) &&
+		    !is_zone_device_page(pfn_to_page(PHYS_PFN(phys))))
+			arch_sync_dma_for_cpu(phys, behind - at, dir);
 	}
 }
 
 static int prot_of_dir(struct device *dev, enum dma_data_direction dir,
 		       unsigned long attrs)
 {
-	int prot = dev_is_dma_coherent(dev) ? IOMMU_CACHE : 0;
+	int prot = 0;
 
-	if (attrs & DMA_ATTR_PRIVILEGED)
-		prot |= IOMMU_PRIV;
 	if (attrs & DMA_ATTR_MMIO)
 		prot |= IOMMU_MMIO;
+	else if (dev_is_dma_coherent(dev))
+		prot |= IOMMU_CACHE;
+	if (attrs & DMA_ATTR_PRIVILEGED)
+		prot |= IOMMU_PRIV;
 	if (dir == DMA_TO_DEVICE || dir == DMA_BIDIRECTIONAL)
 		prot |= IOMMU_READ;
 	if (dir == DMA_FROM_DEVICE || dir == DMA_BIDIRECTIONAL)
@@ -173,8 +181,8 @@ static int link_bounce_page(struct device *dev, struct iommu_domain *domain,
 	size_t granule = dma_iova_granule(domain);
 	size_t pad = phys & (granule - 1);
 	phys_addr_t slot;
+	int prot, ret;
 	u8 *page;
-	int ret;
 
 	if (dma_iova_fails(DMA_IOVA_SEAM_BOUNCE))
 		return -ENOMEM;
@@ -185,18 +193,23 @@ static int link_bounce_page(struct device *dev, struct iommu_domain *domain,
 	}
 	/*
 	 * For the whole granule: where in a slot a part of one lands depends on the
-	 * device's min_align_mask, and here must be as in the IOVA.
+	 * device's min_align_mask, and here must be as in the IOVA. What lies around
+	 * the part may be anybody's, red zones included; it is copied, and zeroed.
 	 */
+	kasan_disable_current();
 	slot = swiotlb_tbl_map_single(dev, phys - pad, granule, granule - 1,
 				      dir, attrs);
+	kasan_enable_current();
 	if (slot == (phys_addr_t)DMA_MAPPING_ERROR)
 		return -ENOMEM;
 
 	page = phys_to_virt(slot);
 	memset(page, 0, pad);
 	memset(page + pad + len, 0, granule - pad - len);
-	ret = link_one(dev, domain, state, slot + pad, offset, len,
-		       prot_of_dir(dev, dir, attrs));
+	prot = prot_of_dir(dev, dir, attrs);
+	if (!(attrs & DMA_ATTR_SKIP_CPU_SYNC))
+		dma_iova_sync_for_device(dev, slot, granule, prot);
+	ret = link_one(dev, domain, state, slot + pad, offset, len, prot);
 	if (ret)
 		swiotlb_tbl_unmap_single(dev, slot, granule, dir,
 					 attrs | DMA_ATTR_SKIP_CPU_SYNC);
@@ -295,7 +308,8 @@ static void unlink_range(struct device *dev, const struct dma_iova_state *state,
 	if (unlikely(state->__size & DMA_IOVA_BOUNCED))
 		bounces = find_bounces(dev, domain, state->addr + offset, size);
 	if (!(attrs & (DMA_ATTR_SKIP_CPU_SYNC | DMA_ATTR_MMIO)))
-		dma_iova_sync_for_cpu(dev, domain, &span, dir);
+		dma_iova_sync_for_cpu(dev, domain, state->addr + offset,
+				      state->addr + offset + size, dir);
 
 	iommu_iotlb_gather_init(&gather);
 	dma_iova_unmap_span(dev, domain, &span, &gather);
@@ -315,6 +329,7 @@ static int link_bounced(struct device *dev, struct iommu_domain *domain,
 			size_t offset, const struct mapping_edges *edges,
 			enum dma_data_direction dir, unsigned long attrs)
 {
+	int prot = prot_of_dir(dev, dir, attrs);
 	size_t linked = 0;
 	int ret;
 
@@ -326,9 +341,11 @@ static int link_bounced(struct device *dev, struct iommu_domain *domain,
 		linked = edges->head;
 	}
 	if (edges->whole) {
+		if (!(attrs & DMA_ATTR_SKIP_CPU_SYNC))
+			dma_iova_sync_for_device(dev, phys + linked,
+						 edges->whole, prot);
 		ret = link_one(dev, domain, state, phys + linked,
-			       offset + linked, edges->whole,
-			       prot_of_dir(dev, dir, attrs));
+			       offset + linked, edges->whole, prot);
 		if (ret)
 			goto err_unlink;
 		linked += edges->whole;
@@ -458,7 +475,8 @@ static void destroy_lazily(struct device *dev, struct iommu_domain *domain,
 	struct iommu_iotlb_gather gather;
 
 	if (!(attrs & (DMA_ATTR_SKIP_CPU_SYNC | DMA_ATTR_MMIO)))
-		dma_iova_sync_for_cpu(dev, domain, &span, dir);
+		dma_iova_sync_for_cpu(dev, domain, state->addr,
+				      state->addr + mapped_len, dir);
 	iommu_iotlb_gather_init(&gather);
 	gather.queued = true;
 	dma_iova_unmap_span(dev, domain, &span, &gather);

@@ -79,12 +79,12 @@ static void batch_init(struct link_batch *batch, struct device *dev,
 /* Book the first waiting runs as linked. */
 static void batch_linked(struct link_batch *batch, unsigned int nr)
 {
-	const struct iommu_run *last = &batch->runs[nr - 1];
-	const struct iommu_run *run;
+	const struct iommu_run *last, *run;
 	size_t size = 0;
 
 	if (!nr)
 		return;
+	last = &batch->runs[nr - 1];
 	for (run = batch->runs; run <= last; run++) {
 		size += run->size;
 		debug_dma_iova_link(batch->dev, run->iova,
@@ -126,16 +126,16 @@ static int batch_flush(struct link_batch *batch)
 /* Add a run, to the last one if it continues that. */
 static int batch_add(struct link_batch *batch, const struct iommu_run *run)
 {
-	struct iommu_run *last = &batch->runs[batch->nr - 1];
+	struct iommu_run *last = batch->nr ? &batch->runs[batch->nr - 1] : NULL;
 	int ret;
 
-	if (batch->nr && last->iova + last->size == run->iova &&
+	if (last && last->iova + last->size == run->iova &&
 	    last->paddr + last->size == run->paddr && last->prot == run->prot) {
 		last->size += run->size;
 		return 0;
 	}
 	if (batch->nr == BATCH_RUNS ||
-	    (batch->nr && run->iova < last->iova + last->size)) {
+	    (last && run->iova < last->iova + last->size)) {
 		ret = batch_flush(batch);
 		if (ret)
 			return ret;
@@ -172,18 +172,20 @@ static int batch_finish(struct link_batch *batch)
 
 static int prot_of_tags(struct device *dev, u64 tags, enum pfn_tag_kind kind)
 {
-	int prot = dev_is_dma_coherent(dev) ? IOMMU_CACHE : 0;
+	int prot = 0;
 
+	if (kind == PFN_KIND_P2P_BRIDGE)
+		prot |= IOMMU_MMIO;
+	else if (dev_is_dma_coherent(dev))
+		prot |= IOMMU_CACHE;
 	if (tags & PFN_TAG_READ)
 		prot |= IOMMU_READ;
 	if (tags & PFN_TAG_WRITE)
 		prot |= IOMMU_WRITE;
-	if (kind == PFN_KIND_P2P_BRIDGE)
-		prot |= IOMMU_MMIO;
 	return prot;
 }
 
-/* Check a caller's run and translate it. Returns 1, or 0 if nothing is to be linked. */
+/* Check a caller's run and translate it. Returns 1, 0 if nothing is to be linked, or an error. */
 static int translate_run(struct device *dev, struct iommu_domain *domain,
 			 const struct dma_iova_state *state,
 			 const struct dma_iova_run *run, struct iommu_run *out)
@@ -267,11 +269,24 @@ static void clear_mapped(u64 *words, size_t nr)
 		words[i] &= ~PFN_TAG_MAPPED;
 }
 
+/* Take MAPPED back from the words whose pages lie in a span. */
+static void clear_hull(const struct iommu_span *hull, unsigned long iova,
+		       u64 *words, size_t nr)
+{
+	unsigned long start = max(hull->start, iova);
+	unsigned long end = min(hull->end, iova + nr * PAGE_SIZE);
+
+	clear_mapped(words + (start - iova) / PAGE_SIZE,
+		     (end - start) / PAGE_SIZE);
+}
+
 /* Whether words are pages of the range, one after the other from an offset. */
-static bool words_fit(const struct dma_iova_state *state, size_t offset,
+static bool words_fit(struct iommu_domain *domain,
+		      const struct dma_iova_state *state, size_t offset,
 		      size_t nr)
 {
-	dma_addr_t end = PAGE_ALIGN(state->addr + dma_iova_size(state));
+	dma_addr_t end = ALIGN(state->addr + dma_iova_size(state),
+			       dma_iova_granule(domain));
 	dma_addr_t start = state->addr + offset;
 
 	return PAGE_ALIGNED(start) && offset < dma_iova_size(state) &&
@@ -394,7 +409,7 @@ static void unmark_failed(const struct link_batch *batch, unsigned long iova,
  * Words whose PFNs and tags continue one another make one run. Everything linked is
  * visible to the device on return. On failure the words from @done on are untouched,
  * except if the IOMMU fails to make entries visible (-EIO): then all that lies between the
- * first and the last page of the call is unlinked, and MAPPED nowhere. Whoever reads
+ * first and the last page that the call linked is unlinked, and not MAPPED. Whoever reads
  * the words without the caller's lock may see MAPPED while the call still runs.
  *
  * Context: as @gfp allows.
@@ -410,7 +425,7 @@ int dma_iova_link_pfns(struct device *dev, struct dma_iova_state *state,
 	*done = 0;
 	if (dma_iova_must_bounce(dev))
 		return -EOPNOTSUPP;
-	if (!words_fit(state, offset, nr))
+	if (!words_fit(iommu_get_dma_domain(dev), state, offset, nr))
 		return -EINVAL;
 
 	batch_init(&batch, dev, state, gfp);
@@ -421,7 +436,7 @@ int dma_iova_link_pfns(struct device *dev, struct dma_iova_state *state,
 		batch.finished = nr;
 	err = batch_finish(&batch);
 	if (unlikely(err))
-		clear_mapped(words, nr);
+		clear_hull(&batch.linked, state->addr + offset, words, nr);
 	*done = batch.finished;
 	return err ?: ret;
 }
@@ -473,7 +488,8 @@ void dma_iova_unlink_runs(struct device *dev, struct dma_iova_state *state,
 			continue;
 		asked = dma_iova_span(domain, state, run.offset, run.len);
 		got = asked;
-		dma_iova_sync_for_cpu(dev, domain, &got, DMA_BIDIRECTIONAL);
+		dma_iova_sync_for_cpu(dev, domain, got.start, got.end,
+				      DMA_BIDIRECTIONAL);
 		dma_iova_unmap_span(dev, domain, &got, &gather);
 		tell_widened(dev, state, iter, &asked, &got);
 		hull.start = min(hull.start, got.start);
@@ -512,7 +528,7 @@ struct dma_iova_hull dma_iova_unlink_pfns(struct device *dev,
 	struct iommu_span span;
 	size_t i, n;
 
-	if (WARN_ON_ONCE(!words_fit(state, offset, nr)))
+	if (WARN_ON_ONCE(!words_fit(domain, state, offset, nr)))
 		return (struct dma_iova_hull){};
 
 	iommu_iotlb_gather_init(&gather);
@@ -525,7 +541,8 @@ struct dma_iova_hull dma_iova_unlink_pfns(struct device *dev,
 		}
 		span.start = base + (i << PAGE_SHIFT);
 		span.end = span.start + (n << PAGE_SHIFT);
-		dma_iova_sync_for_cpu(dev, domain, &span, DMA_BIDIRECTIONAL);
+		dma_iova_sync_for_cpu(dev, domain, span.start, span.end,
+				      DMA_BIDIRECTIONAL);
 		dma_iova_unmap_span(dev, domain, &span, &gather);
 		hull.start = min(hull.start, span.start);
 		hull.end = max(hull.end, span.end);

@@ -194,7 +194,7 @@ void dma_iova_window_free(struct dma_iova_window *window, dma_addr_t addr)
 
 	/* A range is one entry, spare blocks included: find its bounds, then clear it. */
 	mas_lock(&mas);
-	if (!WARN_ON(!mas_walk(&mas)))
+	if (!WARN_ON(mas_walk(&mas) != window))
 		mas_store_gfp(&mas, NULL, GFP_KERNEL | __GFP_NOFAIL);
 	mas_unlock(&mas);
 }

@@ -32,7 +32,8 @@ static dma_addr_t last_reachable(struct device *dev,
 
 	if (domain->geometry.force_aperture)
 		last = min_t(u64, last, domain->geometry.aperture_end);
-	return last;
+	/* A range's end must be an address as well. */
+	return min_t(u64, last, U64_MAX - DMA_IOVA_BLOCK);
 }
 
 /**
@@ -61,7 +62,8 @@ bool dma_iova_try_alloc(struct device *dev, struct dma_iova_state *state,
 	offset = phys & (granule - 1);
 	if (WARN_ON_ONCE(!size || size > DMA_IOVA_SIZE - granule))
 		return false;
-	if (iommu_dma_attach(dev, domain) ||
+	if (dma_get_min_align_mask(dev) >= granule ||
+	    iommu_dma_attach(dev, domain) ||
 	    dma_iova_fails(DMA_IOVA_SEAM_RESERVE))
 		return false;
 
@@ -115,8 +117,9 @@ static dma_addr_t alloc_congruent(struct iommu_domain *domain, u64 like,
  *	2 MiB, a linked block of 2 MiB that is aligned in memory takes one entry
  * @size: bytes; below 2^55
  *
- * The cost does not depend on @size, and on the number of live ranges logarithmically. No
- * page table is touched.
+ * No page table is touched. The cost does not depend on @size, and on the number of live
+ * ranges logarithmically, as long as the device reaches the domain's window and that has
+ * room; otherwise the domain's allocator searches linearly.
  *
  * Context: sleeps. Freeing the range sleeps, too.
  * Return: 0; -ENODEV if the device maps directly, without an IOMMU; -EOPNOTSUPP if it must
@@ -174,16 +177,21 @@ static void free_long(struct iommu_domain *domain,
 	struct iommu_iotlb_gather gather;
 	struct iommu_span span;
 
+	might_sleep();
 	if (!(state->__size & DMA_IOVA_WINDOW)) {
 		free_iova(iommu_dma_iovad(domain),
 			  iova_pfn(iommu_dma_iovad(domain), state->addr));
 		return;
 	}
-	span.start = ALIGN_DOWN(state->addr, DMA_IOVA_BLOCK);
-	span.end = ALIGN(state->addr + size, DMA_IOVA_BLOCK);
-	iommu_iotlb_gather_init(&gather);
-	iommu_unmap_span(domain, &span, &gather);
-	dma_iova_flush(domain, &gather);
+	/* Without operations of its own a driver has no tables that would stay. */
+	if (domain->ops->run_ops) {
+		span.start = ALIGN_DOWN(state->addr, DMA_IOVA_BLOCK);
+		span.end = ALIGN(state->addr + size, DMA_IOVA_BLOCK);
+		iommu_iotlb_gather_init(&gather);
+		iommu_unmap_span(domain, &span, &gather);
+		dma_iova_count(DMA_IOVA_IOMMU_CALLS, 1);
+		dma_iova_flush(domain, &gather);
+	}
 	dma_iova_window_free(iommu_dma_window(domain), state->addr);
 }
 
@@ -196,9 +204,12 @@ static void free_long(struct iommu_domain *domain,
  */
 void dma_iova_free(struct device *dev, struct dma_iova_state *state)
 {
-	struct iommu_domain *domain = iommu_get_dma_domain(dev);
+	struct iommu_domain *domain;
 	struct iommu_span span;
 
+	if (WARN_ON_ONCE(!dma_use_iova(state)))
+		return;
+	domain = iommu_get_dma_domain(dev);
 	debug_dma_iova_free(dev, state);
 	trace_dma_iova_free(dev, state->addr, dma_iova_size(state));
 	dma_iova_count(DMA_IOVA_FREES, 1);

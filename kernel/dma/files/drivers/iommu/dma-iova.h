@@ -29,9 +29,21 @@ struct iova_domain;
 #define DMA_IOVA_BLOCK ((size_t)SZ_2M)
 
 /* dma-iova-window.c */
+#ifdef CONFIG_DMA_IOVA
 struct dma_iova_window *dma_iova_window_create(struct iova_domain *iovad,
 					       dma_addr_t aperture_last);
 void dma_iova_window_destroy(struct dma_iova_window *window);
+#else
+static inline struct dma_iova_window *
+dma_iova_window_create(struct iova_domain *iovad, dma_addr_t aperture_last)
+{
+	return NULL;
+}
+
+static inline void dma_iova_window_destroy(struct dma_iova_window *window)
+{
+}
+#endif
 dma_addr_t dma_iova_window_alloc(struct dma_iova_window *window, u64 like,
 				 size_t modulo, size_t size, dma_addr_t last);
 void dma_iova_window_free(struct dma_iova_window *window, dma_addr_t addr);
@@ -238,7 +250,7 @@ int dma_iova_sync_span(struct iommu_domain *domain,
 void dma_iova_sync_for_device(struct device *dev, phys_addr_t phys, size_t len,
 			      int prot);
 void dma_iova_sync_for_cpu(struct device *dev, struct iommu_domain *domain,
-			   const struct iommu_span *span,
+			   unsigned long start, unsigned long end,
 			   enum dma_data_direction dir);
 
 #endif /* _DMA_IOVA_PRIVATE_H */

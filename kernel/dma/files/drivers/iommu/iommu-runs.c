@@ -53,6 +53,8 @@ static int map_run_by_pages(struct iommu_domain *domain,
 	size_t at, len, got;
 	int ret;
 
+	if (dma_iova_fails(DMA_IOVA_SEAM_RUN))
+		return -ENOMEM;
 	if (any_mapped(domain, run))
 		return -EEXIST;
 
@@ -122,10 +124,7 @@ int iommu_map_runs(struct iommu_domain *domain, struct iommu_map_cursor *cursor,
 	unsigned int i;
 	int ret;
 
-	if (dma_iova_fails(DMA_IOVA_SEAM_RUN)) {
-		*done = 0;
-		return -ENOMEM;
-	}
+	might_sleep_if(gfpflags_allow_blocking(gfp));
 	if (likely(ops))
 		ret = ops->map_runs(domain, cursor, runs, nr, gfp, done);
 	else
@@ -186,6 +185,12 @@ static unsigned long unmap_around(struct iommu_domain *domain,
 	unsigned long at = iova;
 	size_t got = 0;
 
+	/*
+	 * It is not inside a request but gone: the driver forgot it and had no
+	 * memory to tell the device. Looking further would find a neighbour's.
+	 */
+	if (WARN_ON(!mapped(domain, iova)))
+		return iova + granule;
 	while (!got && at > block) {
 		at -= granule;
 		if (!mapped(domain, at))

@@ -17,21 +17,6 @@
 #include <linux/export.h>
 #include <linux/iommu-dma.h>
 
-static dma_addr_t map_mmio(struct device *dev, phys_addr_t phys, size_t size,
-			   enum dma_data_direction dir, unsigned long attrs)
-{
-	const struct dma_map_ops *ops = get_dma_ops(dev);
-	dma_addr_t addr = phys;
-
-	if (use_dma_iommu(dev))
-		return iommu_dma_map_resource(dev, phys, size, dir, attrs);
-	if (ops)
-		return ops->map_resource ?
-			       ops->map_resource(dev, phys, size, dir, attrs) :
-			       DMA_MAPPING_ERROR;
-	return dma_capable(dev, addr, size, false) ? addr : DMA_MAPPING_ERROR;
-}
-
 /**
  * dma_map_phys() - map physically contiguous bytes for one device
  * @dev: device
@@ -47,7 +32,8 @@ dma_addr_t dma_map_phys(struct device *dev, phys_addr_t phys, size_t size,
 			enum dma_data_direction dir, unsigned long attrs)
 {
 	if (attrs & DMA_ATTR_MMIO)
-		return map_mmio(dev, phys, size, dir, attrs & ~DMA_ATTR_MMIO);
+		return dma_map_resource(dev, phys, size, dir,
+					attrs & ~DMA_ATTR_MMIO);
 	return dma_map_page_attrs(dev, pfn_to_page(PHYS_PFN(phys)),
 				  offset_in_page(phys), size, dir, attrs);
 }
@@ -66,17 +52,11 @@ EXPORT_SYMBOL_GPL(dma_map_phys);
 void dma_unmap_phys(struct device *dev, dma_addr_t addr, size_t size,
 		    enum dma_data_direction dir, unsigned long attrs)
 {
-	const struct dma_map_ops *ops = get_dma_ops(dev);
-
-	if (!(attrs & DMA_ATTR_MMIO)) {
+	if (attrs & DMA_ATTR_MMIO)
+		dma_unmap_resource(dev, addr, size, dir,
+				   attrs & ~DMA_ATTR_MMIO);
+	else
 		dma_unmap_page_attrs(dev, addr, size, dir, attrs);
-		return;
-	}
-	attrs &= ~DMA_ATTR_MMIO;
-	if (use_dma_iommu(dev))
-		iommu_dma_unmap_resource(dev, addr, size, dir, attrs);
-	else if (ops && ops->unmap_resource)
-		ops->unmap_resource(dev, addr, size, dir, attrs);
 }
 EXPORT_SYMBOL_GPL(dma_unmap_phys);
 

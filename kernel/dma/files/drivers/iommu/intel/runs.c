@@ -32,6 +32,9 @@
 /* Bytes of IOVA below one leaf table. */
 #define LEAF_SPAN (VTD_PAGE_SIZE << LEVEL_STRIDE)
 
+static_assert(LEAF_SPAN == DMA_IOVA_BLOCK);
+static_assert(PAGE_SIZE == VTD_PAGE_SIZE, "a word is an entry");
+
 /**
  * struct leaf_writer - the leaf table that entries are being written to
  * @domain: the domain
@@ -75,19 +78,25 @@ static void writer_wrote(struct leaf_writer *writer, struct dma_pte *first,
 	writer->behind = behind;
 }
 
-/* The lowest entry that exists for a PFN: a leaf, a large entry, or an absent one. */
+/*
+ * The lowest entry that exists for a PFN: a leaf, a large entry, or an absent
+ * one. Others may put a table into an absent entry at any time, so what it was is
+ * decided once: @seen is what the caller goes by, never the entry again.
+ */
 static struct dma_pte *lowest_entry(struct dmar_domain *domain,
-				    unsigned long iov_pfn, int *level)
+				    unsigned long iov_pfn, int *level,
+				    struct dma_pte *seen)
 {
 	struct dma_pte *table = domain->pgd;
 	struct dma_pte *pte;
 
 	for (*level = agaw_to_level(domain->agaw);; (*level)--) {
 		pte = &table[pfn_level_offset(iov_pfn, *level)];
-		if (*level == 1 || !dma_pte_present(pte) ||
-		    dma_pte_superpage(pte))
+		seen->val = READ_ONCE(pte->val);
+		if (*level == 1 || !dma_pte_present(seen) ||
+		    dma_pte_superpage(seen))
 			return pte;
-		table = phys_to_virt(dma_pte_addr(pte));
+		table = phys_to_virt(dma_pte_addr(seen));
 	}
 }
 
@@ -107,10 +116,10 @@ static int add_table(struct dmar_domain *domain, struct dma_pte *pte, gfp_t gfp)
 	val |= virt_to_dma_pfn(table) << VTD_PAGE_SHIFT;
 	if (domain->use_first_level)
 		val |= DMA_FL_PTE_US | DMA_FL_PTE_ACCESS;
-	if (try_cmpxchg64(&pte->val, &absent, val))
-		flush_cache(domain, pte, sizeof(*pte));
-	else
+	if (!try_cmpxchg64(&pte->val, &absent, val))
 		iommu_free_page(table);
+	/* Whoever put it there may not have come to this line yet. */
+	flush_cache(domain, pte, sizeof(*pte));
 	return 0;
 }
 
@@ -120,21 +129,23 @@ static struct dma_pte *make_entry(struct dmar_domain *domain,
 {
 	struct dma_pte *table = domain->pgd;
 	int at = agaw_to_level(domain->agaw);
-	struct dma_pte *pte;
+	struct dma_pte *pte, seen;
 	int ret;
 
 	for (;; at--) {
 		pte = &table[pfn_level_offset(iov_pfn, at)];
 		if (at == level)
 			return pte;
-		if (!dma_pte_present(pte)) {
+		seen.val = READ_ONCE(pte->val);
+		if (!dma_pte_present(&seen)) {
 			ret = add_table(domain, pte, gfp);
 			if (ret)
 				return ERR_PTR(ret);
+			seen.val = READ_ONCE(pte->val);
 		}
-		if (dma_pte_superpage(pte))
+		if (dma_pte_superpage(&seen))
 			return ERR_PTR(-EEXIST);
-		table = phys_to_virt(dma_pte_addr(pte));
+		table = phys_to_virt(dma_pte_addr(&seen));
 	}
 }
 
@@ -154,27 +165,38 @@ static int entry_level(struct leaf_writer *writer, unsigned long iov_pfn,
 	return level;
 }
 
+/* Whether a table and those below it have no entry that maps anything. */
+static bool table_is_empty(struct dma_pte *table, int level)
+{
+	struct dma_pte *pte;
+
+	for (pte = table; pte < table + BIT(LEVEL_STRIDE); pte++) {
+		if (!dma_pte_present(pte))
+			continue;
+		if (level == 1 || dma_pte_superpage(pte) ||
+		    !table_is_empty(phys_to_virt(dma_pte_addr(pte)), level - 1))
+			return false;
+	}
+	return true;
+}
+
 /*
- * Where a large entry goes there may be a table left from smaller ones. It is this caller's
- * alone, since its span is; empty, it goes, after the hardware forgot it.
+ * Where a large entry goes there may be tables left from smaller ones. They are this caller's
+ * alone, since their span is; empty, they go, after the hardware forgot them.
  */
 static int remove_empty_table(struct dmar_domain *domain, struct dma_pte *pte,
 			      unsigned long iov_pfn, int level)
 {
-	struct dma_pte *table = phys_to_virt(dma_pte_addr(pte));
-	unsigned long start = iov_pfn << VTD_PAGE_SHIFT;
-	int i;
+	unsigned long last_pfn = iov_pfn + level_size(level) - 1;
+	LIST_HEAD(freelist);
 
-	for (i = 0; i < BIT(LEVEL_STRIDE); i++)
-		if (dma_pte_present(&table[i]))
-			return -EEXIST;
+	if (!table_is_empty(phys_to_virt(dma_pte_addr(pte)), level - 1))
+		return -EEXIST;
 
-	dma_clear_pte(pte);
-	flush_cache(domain, pte, sizeof(*pte));
-	cache_tag_flush_range(domain, start,
-			      start + (level_size(level) << VTD_PAGE_SHIFT) - 1,
-			      0);
-	iommu_free_page(table);
+	domain_unmap(domain, iov_pfn, last_pfn, &freelist);
+	cache_tag_flush_range(domain, iov_pfn << VTD_PAGE_SHIFT,
+			      ((last_pfn + 1) << VTD_PAGE_SHIFT) - 1, 0);
+	iommu_put_pages_list(&freelist);
 	return 0;
 }
 
@@ -235,23 +257,21 @@ static long write_leaf(struct leaf_writer *writer, unsigned long iov_pfn,
 	first = (struct dma_pte *)cursor->leaf + (iov_pfn & LEVEL_MASK);
 	behind = first + min_t(unsigned long, nr,
 			       BIT(LEVEL_STRIDE) - (iov_pfn & LEVEL_MASK));
-	val = (u64)pfn << VTD_PAGE_SHIFT | attr;
-	for (pte = first; pte < behind; pte++, val += VTD_PAGE_SIZE) {
+	/* Look first: an entry of a live table may be used as soon as it is there. */
+	for (pte = first; pte < behind; pte++)
 		if (unlikely(pte->val))
-			break;
+			return -EEXIST;
+	val = (u64)pfn << VTD_PAGE_SHIFT | attr;
+	for (pte = first; pte < behind; pte++, val += VTD_PAGE_SIZE)
 		WRITE_ONCE(pte->val, val);
-	}
-	if (unlikely(pte < behind)) {
-		while (pte-- > first)
-			dma_clear_pte(pte);
-		return -EEXIST;
-	}
-
 	writer_wrote(writer, first, behind);
 	return behind - first;
 }
 
-/* The bits of an entry beside its address, 0 if the domain cannot have such rights. */
+/*
+ * The bits of an entry beside its address, 0 if the domain cannot have such
+ * rights. A second-level entry may be write-only; a first-level one cannot.
+ */
 static u64 entry_attr(struct dmar_domain *domain, int prot)
 {
 	u64 attr = 0;
@@ -293,6 +313,8 @@ static int map_run(struct leaf_writer *writer, const struct iommu_run *run,
 	long nr;
 	int level;
 
+	if (dma_iova_fails(DMA_IOVA_SEAM_RUN))
+		return -ENOMEM;
 	if (!attr || !domain_reaches(writer->domain, run))
 		return -EINVAL;
 	while (left) {
@@ -338,7 +360,7 @@ static int intel_iommu_map_runs(struct iommu_domain *domain,
 	unsigned int i;
 	int ret = 0;
 
-	/* Read by whoever would make the domain non-snooping: set before the first entry. */
+	/* Read by whoever would make the domain force snooping: set before the first entry. */
 	if (!dmar_domain->has_mappings)
 		dmar_domain->has_mappings = true;
 
@@ -429,13 +451,14 @@ static void clear_large(struct dmar_domain *domain, struct dma_pte *pte,
 static bool clear_part(struct dmar_domain *domain, struct iommu_span *span)
 {
 	unsigned long nr = (span->end - span->start) >> VTD_PAGE_SHIFT;
-	struct dma_pte *pte;
+	struct dma_pte *pte, seen;
 	int level;
 
-	pte = lowest_entry(domain, span->start >> VTD_PAGE_SHIFT, &level);
+	pte = lowest_entry(domain, span->start >> VTD_PAGE_SHIFT, &level,
+			   &seen);
 	if (level == 1)
 		return clear_leaf(domain, pte, nr);
-	if (!dma_pte_present(pte))
+	if (!dma_pte_present(&seen))
 		return false;
 	clear_large(domain, pte, level, span);
 	return true;
@@ -445,11 +468,11 @@ static bool clear_part(struct dmar_domain *domain, struct iommu_span *span)
 static void entry_borders(struct dmar_domain *domain, unsigned long iov_pfn,
 			  unsigned long *first, unsigned long *behind)
 {
-	struct dma_pte *pte;
+	struct dma_pte seen;
 	int level;
 
-	pte = lowest_entry(domain, iov_pfn, &level);
-	if (!dma_pte_present(pte))
+	lowest_entry(domain, iov_pfn, &level, &seen);
+	if (!dma_pte_present(&seen))
 		level = 1;
 	*first = iov_pfn & level_mask(level);
 	*behind = *first + level_size(level);
@@ -457,7 +480,7 @@ static void entry_borders(struct dmar_domain *domain, unsigned long iov_pfn,
 
 /*
  * Clear a span of whole leaf tables, and free those. Returns whether anything was
- * there.
+ * there, or may have been.
  */
 static bool clear_tables(struct dmar_domain *domain, struct iommu_span *span,
 			 struct list_head *freelist)
@@ -465,12 +488,12 @@ static bool clear_tables(struct dmar_domain *domain, struct iommu_span *span,
 	unsigned long start = span->start >> VTD_PAGE_SHIFT;
 	unsigned long last = (span->end - 1) >> VTD_PAGE_SHIFT;
 	unsigned long behind, unused;
-	struct dma_pte *pte;
+	struct dma_pte *pte, seen;
 	int level;
 
-	pte = lowest_entry(domain, start, &level);
+	pte = lowest_entry(domain, start, &level, &seen);
 	if (level > 1 && !((start ^ last) & level_mask(level))) {
-		if (!dma_pte_present(pte))
+		if (!dma_pte_present(&seen))
 			return false;
 		clear_large(domain, pte, level, span);
 		return true;
