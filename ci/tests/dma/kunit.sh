@@ -16,10 +16,10 @@ kunit() {
 	local glob=$1 suites=$2 seed=${TEST_SEED:-$((RANDOM + 1))} steps=1000 ranges=100000
 	shift 2
 	# Its checkers take a millisecond for a range.
-	[ "$KERNEL" != debug ] || steps=500 ranges=5000
+	[ "$KERNEL" != debug ] || steps=150 ranges=2000
 	echo "# seed $seed (TEST_SEED sets it)"
 	# Failing allocations would end dma-debug's checks for the suites behind.
-	ci/vm --kernel "$KERNEL" --mem 1G --timeout 110 \
+	ci/vm --kernel "$KERNEL" --mem 1G --timeout 280 \
 		--append "kunit.filter_glob=$glob kunit.filter=module!=dma_iova_test_faults" \
 		--append "dma_iova_test.seed=$seed dma_iova_test.steps=$steps dma_iova_test.ranges=$ranges" "$@" -- \
 		env suites="$suites" sh -ec 'for suite in $suites; do cat /sys/kernel/debug/kunit/$suite/results; done'
