@@ -12,18 +12,11 @@ import shutil
 from pathlib import Path
 
 from twostep import source
-from twostep.assemble import MANIFEST, assembled, kconfig_shape, series, sync
+from twostep.assemble import assembled, series
 from twostep.cache import file_digest, key, keep_newest, locked
-from twostep.flavours import FLAVOURS, Flavour
-from twostep.kernel import (
-    Kernel,
-    cached_kernel,
-    configure_in_place,
-    forget_other_base,
-    make_command,
-    run_make,
-    tree_of,
-)
+from twostep.flavours import Flavour
+from twostep.kernel import Kernel, cached_kernel, sync_tree, tree_of
+from twostep.objects import make_command, make_objects, run_make
 from twostep.paths import CACHE, KERNEL
 from twostep.problem import Problem
 from twostep.progress import Step
@@ -51,15 +44,7 @@ def _bring_back(step: Step, flavour: Flavour, kernel: Kernel, base: Source, log:
     """Make the objects of FLAVOUR those of KERNEL, if they are not. The tree's lock is held."""
     tree, obj = tree_of(flavour, base), CACHE / "obj" / flavour.name
     content = assembled(base, series() if flavour.ours else [])
-    if flavour.ours:
-        if not (tree / MANIFEST).exists():
-            # A new tree has the base's times, older than objects made of ours.
-            for other in FLAVOURS.values():
-                if other.ours:
-                    shutil.rmtree(CACHE / "obj" / other.name, ignore_errors=True)
-        moved = bool(sync(tree, base, content))
-    else:
-        moved = False
+    moved = bool(sync_tree(flavour, tree, base, content))
     pairs = (
         (obj / "vmlinux", kernel.folder / "vmlinux"),
         (obj / ".config", kernel.folder / "config"),
@@ -69,15 +54,8 @@ def _bring_back(step: Step, flavour: Flavour, kernel: Kernel, base: Source, log:
     ):
         return
     step.tick("bringing back the kernel's objects")
-    obj.mkdir(parents=True, exist_ok=True)
-    forget_other_base(obj, base)
-    configure_in_place(flavour, tree, obj, base, shape=kconfig_shape(content))
-    run_make(
-        step,
-        make_command(tree, obj, f"LOCALVERSION=-{flavour.name}", "bzImage", "modules"),
-        log,
-        f"the objects of the {flavour.name} kernel cannot be made again",
-    )
+    failure = f"the objects of the {flavour.name} kernel cannot be made again"
+    make_objects(step, flavour, tree, base, content, log, "bzImage", "modules", failure=failure)
 
 
 def _build(flavour: Flavour, kernel: Kernel, base: Source, code: Path, folder: Path) -> None:

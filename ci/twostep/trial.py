@@ -13,16 +13,11 @@ from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from twostep.assemble import MANIFEST, Part, assembled, kconfig_shape, sync
+from twostep.assemble import MANIFEST, Part, assembled, sync
 from twostep.cache import locked
 from twostep.flavours import FLAVOURS, Flavour
-from twostep.kernel import (
-    configure_in_place,
-    forget_other_base,
-    make_command,
-    run_make,
-    tree_of,
-)
+from twostep.kernel import tree_of
+from twostep.objects import forget_other_base, make_objects
 from twostep.paths import CACHE
 from twostep.progress import Step
 from twostep.source import Source
@@ -51,15 +46,17 @@ class Trial:
         """Assemble PARTS and make TARGETS; return the objects that were compiled."""
         content = assembled(self.base, parts)
         sync(self.tree, self.base, content)
-        configure_in_place(
-            TRIAL, self.tree, self.obj, self.base, shape=kconfig_shape(content), later=later
-        )
         offset = self.log.stat().st_size
-        run_make(
+        make_objects(
             Step(title),
-            make_command(self.tree, self.obj, f"LOCALVERSION=-{TRIAL.name}", *targets),
+            TRIAL,
+            self.tree,
+            self.base,
+            content,
             self.log,
-            failure,
+            *targets,
+            failure=failure,
+            later=later,
         )
         with self.log.open("rb") as log:
             log.seek(offset)
