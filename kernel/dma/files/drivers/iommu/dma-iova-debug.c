@@ -13,7 +13,8 @@
  * A range has the spans linked in it, as a driver linked them, cut where a part was
  * unlinked. IOVAs name a range within a domain; devices of one group share it.
  *
- * One lock for all of it: this is for debugging. When memory runs out, checking ends.
+ * One lock for all of it: this is for debugging. When memory runs out, checking ends; with
+ * dma_debug=off it never begins.
  */
 
 #define pr_fmt(fmt) "DMA-API: " fmt
@@ -269,6 +270,14 @@ static int driver_gone(struct notifier_block *notifier, unsigned long action,
 	}
 	return 0;
 }
+
+static int __init debug_dma_iova_param(char *value)
+{
+	if (value && !strncmp(value, "off", 3))
+		debug_off = true;
+	return 0;
+}
+early_param("dma_debug", debug_dma_iova_param);
 
 static struct notifier_block driver_notifier = {
 	.notifier_call = driver_gone,

@@ -65,14 +65,16 @@ void dma_iova_unmap_span(struct device *dev, struct iommu_domain *domain,
 
 /**
  * dma_iova_sync_span() - make entries visible to the hardware
- * @domain: the domain
+ * @dev: device
+ * @domain: its domain
  * @span: where they are
  *
  * Return: 0, or an error of the IOMMU.
  */
-int dma_iova_sync_span(struct iommu_domain *domain,
+int dma_iova_sync_span(struct device *dev, struct iommu_domain *domain,
 		       const struct iommu_span *span)
 {
+	trace_dma_iova_sync(dev, span->start, span->end - span->start);
 	dma_iova_count(DMA_IOVA_SYNCS, 1);
 	dma_iova_count(DMA_IOVA_IOMMU_CALLS, 1);
 	return iommu_sync_map(domain, span->start, span->end - span->start);
@@ -118,7 +120,7 @@ void dma_iova_sync_for_cpu(struct device *dev, struct iommu_domain *domain,
 		behind = min(end, ALIGN_DOWN(at, granule) + granule);
 		phys = iommu_iova_to_phys(domain, at);
 		if (phys && pfn_valid(PHYS_PFN(phys)) &&
-		    !is_zone_device_page(pfn_to_page(PHYS_PFN(phys))))
+		    !is_pci_p2pdma_page(pfn_to_page(PHYS_PFN(phys))))
 			arch_sync_dma_for_cpu(phys, behind - at, dir);
 	}
 }
@@ -242,6 +244,18 @@ static struct mapping_edges edges_of(struct iommu_domain *domain,
 	edges.tail = (size - edges.head) & (granule - 1);
 	edges.whole = size - edges.head - edges.tail;
 	return edges;
+}
+
+/*
+ * Whether bounce pages would be found again: dma_iova_destroy() looks for them at the first
+ * and the last byte of the range, and how much of another granule is the mapping's is not
+ * kept anywhere.
+ */
+static bool edges_are_borders(const struct dma_iova_state *state, size_t offset,
+			      size_t size, const struct mapping_edges *edges)
+{
+	return (!edges->head || !offset) &&
+	       (!edges->tail || offset + size == dma_iova_size(state));
 }
 
 /**
@@ -377,7 +391,8 @@ err_unlink:
  * @attrs: DMA_ATTR_*
  *
  * Not visible to the device before dma_iova_sync(). A device that must bounce gets bounce
- * pages at unaligned ends, and must be unlinked with the same bounds.
+ * pages at unaligned ends, which must be the range's first or last byte; unlink with the
+ * same bounds, or destroy.
  *
  * Context: any.
  * Return: 0 or -EEXIST, -ENOMEM, -EINVAL; then nothing of it is linked.
@@ -400,6 +415,8 @@ int dma_iova_link(struct device *dev, struct dma_iova_state *state,
 		     dma_kmalloc_needs_bounce(dev, size, dir)) &&
 	    !(attrs & DMA_ATTR_MMIO)) {
 		edges = edges_of(domain, state->addr + offset, size);
+		if (!edges_are_borders(state, offset, size, &edges))
+			return -EINVAL;
 		ret = link_bounced(dev, domain, state, phys, offset, &edges,
 				   dir, attrs);
 	} else {
@@ -433,8 +450,7 @@ int dma_iova_sync(struct device *dev, struct dma_iova_state *state,
 	if (WARN_ON_ONCE(!dma_iova_within(state, offset, size)))
 		return -EINVAL;
 	span = dma_iova_span(domain, state, offset, size);
-	trace_dma_iova_sync(dev, span.start, span.end - span.start);
-	return dma_iova_sync_span(domain, &span);
+	return dma_iova_sync_span(dev, domain, &span);
 }
 EXPORT_SYMBOL_GPL(dma_iova_sync);
 

@@ -154,7 +154,8 @@ static int batch_finish(struct link_batch *batch)
 	int ret = 0;
 
 	if (batch->nr_linked)
-		ret = dma_iova_sync_span(batch->domain, &batch->linked);
+		ret = dma_iova_sync_span(batch->dev, batch->domain,
+					 &batch->linked);
 	if (unlikely(ret)) {
 		iommu_iotlb_gather_init(&gather);
 		dma_iova_unmap_span(batch->dev, batch->domain, &batch->linked,
@@ -400,8 +401,8 @@ static void unmark_failed(const struct link_batch *batch, unsigned long iova,
  * @dev: device, not one that must bounce
  * @state: the range
  * @offset: where in the range the page of the first word goes, at a page border of IOVA
- * @words: one word per page (linux/pfn-tag.h). Holes, words already MAPPED, and kinds that
- *	have no IOVA are passed over; the others get MAPPED
+ * @words: one word per page (linux/pfn-tag.h), none of them HUGE. Holes, words already
+ *	MAPPED, and kinds that have no IOVA are passed over; the others get MAPPED
  * @nr: how many words
  * @done: out: words [0, @done) are as after success
  * @gfp: how to allocate I/O page tables
@@ -528,6 +529,7 @@ struct dma_iova_hull dma_iova_unlink_pfns(struct device *dev,
 	struct iommu_span span;
 	size_t i, n;
 
+	WARN_ON_ONCE(state->__size & DMA_IOVA_BOUNCED);
 	if (WARN_ON_ONCE(!words_fit(domain, state, offset, nr)))
 		return (struct dma_iova_hull){};
 

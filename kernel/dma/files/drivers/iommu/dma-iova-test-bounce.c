@@ -212,36 +212,72 @@ static void edges_are_bounced_both_ways(struct kunit *test)
 		atomic_long_read(&device->dev->dma_io_tlb_mem->total_used));
 }
 
-/* An overlap, and a failed tail: the bounce page of the head is given back. */
-static void a_refused_mapping_leaves_no_bounce_page(struct kunit *test)
+/* The bounce page of an edge inside the range would be lost by whoever destroys it. */
+static void edges_inside_the_range_are_refused(struct kunit *test)
 {
 	struct test_pool *pool = pool_create(test);
 	struct ref *ref = ref_create(test, test_devices.alone, 16);
 	struct device *dev = ref->device->dev;
 	phys_addr_t phys = pool->areas[0].phys;
 	long used = atomic_long_read(&dev->dma_io_tlb_mem->total_used);
-	unsigned int i;
 
 	KUNIT_ASSERT_TRUE(test, dma_iova_try_alloc(dev, &ref->state, 0,
 						   8 * PAGE_SIZE));
 	ref_adopt(ref, 0, 0);
+	KUNIT_EXPECT_EQ(test, -EINVAL,
+			dma_iova_link(dev, &ref->state, phys + 512, 512,
+				      SZ_4K - 512, DMA_FROM_DEVICE, 0));
+	KUNIT_EXPECT_EQ(test, -EINVAL,
+			dma_iova_link(dev, &ref->state, phys, SZ_4K, 512,
+				      DMA_FROM_DEVICE, 0));
+	ref_holds(ref, "refused edges");
+	KUNIT_EXPECT_EQ(test, used,
+			atomic_long_read(&dev->dma_io_tlb_mem->total_used));
+	ref_free(ref);
+}
+
+/*
+ * From byte 512 of granule 0 to byte 512 of granule 3, with one granule taken: the bounce page
+ * of the head is given back, whether the head, the middle or the tail fails.
+ */
+static void a_refused_mapping_leaves_no_bounce_page(struct kunit *test)
+{
+	struct test_pool *pool = pool_create(test);
+	struct ref *ref = ref_create(test, test_devices.alone, 16);
+	struct device *dev = ref->device->dev;
+	phys_addr_t phys = pool->areas[0].phys + 512;
+	const size_t size = 3 * PAGE_SIZE;
+	long before = atomic_long_read(&dev->dma_io_tlb_mem->total_used), used;
+	size_t start, end;
+	unsigned int i;
+
+	KUNIT_ASSERT_TRUE(test,
+			  dma_iova_try_alloc(dev, &ref->state, phys, size));
+	ref_adopt(ref, 0, 0);
 	for (i = 0; i < 4; i++) {
+		start = i ? i * PAGE_SIZE - 512 : 0;
+		end = min(size, (i + 1) * PAGE_SIZE - 512);
 		KUNIT_EXPECT_EQ(test, 0,
-				dma_iova_link(dev, &ref->state, phys,
-					      i * PAGE_SIZE, PAGE_SIZE,
+				dma_iova_link(dev, &ref->state, phys + start,
+					      start, end - start,
 					      DMA_FROM_DEVICE, 0));
-		ref_link(ref, i, 1, phys, PFN_TAG_WRITE);
-		/* From the middle of granule 0 to the middle of granule 3. */
+		ref_link(ref, i, 1,
+			 iommu_iova_to_phys(ref->device->domain,
+					    ref->base + i * PAGE_SIZE),
+			 PFN_TAG_WRITE);
+		used = atomic_long_read(&dev->dma_io_tlb_mem->total_used);
 		KUNIT_EXPECT_EQ(test, -EEXIST,
-				dma_iova_link(dev, &ref->state, phys + 512, 512,
-					      3 * PAGE_SIZE, DMA_FROM_DEVICE,
-					      0));
+				dma_iova_link(dev, &ref->state, phys, 0, size,
+					      DMA_FROM_DEVICE, 0));
 		ref_holds(ref, "a refused mapping");
-		dma_iova_unlink(dev, &ref->state, i * PAGE_SIZE, PAGE_SIZE,
+		KUNIT_EXPECT_EQ(
+			test, used,
+			atomic_long_read(&dev->dma_io_tlb_mem->total_used));
+		dma_iova_unlink(dev, &ref->state, start, end - start,
 				DMA_FROM_DEVICE, 0);
 		ref->at[i] = (struct ref_granule){};
 	}
-	KUNIT_EXPECT_EQ(test, used,
+	KUNIT_EXPECT_EQ(test, before,
 			atomic_long_read(&dev->dma_io_tlb_mem->total_used));
 	ref_free(ref);
 }
@@ -249,6 +285,7 @@ static void a_refused_mapping_leaves_no_bounce_page(struct kunit *test)
 static struct kunit_case dma_iova_bounce_cases[] = {
 	KUNIT_CASE(users_that_cannot_bounce_are_refused),
 	KUNIT_CASE_PARAM(edges_are_bounced_both_ways, mask_gen_params),
+	KUNIT_CASE(edges_inside_the_range_are_refused),
 	KUNIT_CASE(a_refused_mapping_leaves_no_bounce_page),
 	{}
 };

@@ -157,6 +157,7 @@ static void sort_writers(void)
  */
 int test_devices_get(struct kunit_suite *suite)
 {
+	const struct iommu_run_ops *ops;
 	int ret;
 
 	memset(&test_devices, 0, sizeof(test_devices));
@@ -165,9 +166,10 @@ int test_devices_get(struct kunit_suite *suite)
 	if (ret)
 		return ret;
 	sort_writers();
-	if (test_devices.nr_writers && test_devices.writers[0].domain)
-		test_devices.tables =
-			test_devices.writers[0].domain->ops->run_ops;
+	if (test_devices.nr_writers && test_devices.writers[0].domain) {
+		ops = test_devices.writers[0].domain->ops->run_ops;
+		test_devices.tables = ops && ops->map_runs;
+	}
 	return 0;
 }
 

@@ -117,6 +117,8 @@ struct dma_iova_window *dma_iova_window_create(struct iova_domain *iovad,
 	struct dma_iova_window *window;
 	dma_addr_t limit = aperture_last / 2 + 1;
 
+	if (dma_iova_fails(DMA_IOVA_SEAM_WINDOW))
+		return NULL;
 	window = kzalloc(sizeof(*window), GFP_KERNEL);
 	if (!window)
 		return NULL;

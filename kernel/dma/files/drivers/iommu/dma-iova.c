@@ -18,7 +18,6 @@
 #include <linux/iommu-dma.h>
 #include <linux/iommu.h>
 #include <linux/iova.h>
-#include <linux/swiotlb.h>
 
 #include "dma-iova.h"
 
@@ -81,14 +80,6 @@ bool dma_iova_try_alloc(struct device *dev, struct dma_iova_state *state,
 }
 EXPORT_SYMBOL_GPL(dma_iova_try_alloc);
 
-/* Why a device that is not behind an IOMMU has no ranges. */
-static int refuse_direct(struct device *dev)
-{
-	if (is_swiotlb_force_bounce(dev) || dma_addressing_limited(dev))
-		return -EOPNOTSUPP;
-	return -ENODEV;
-}
-
 /* A place outside the window; to be congruent it takes up to a modulus more IOVA. */
 static dma_addr_t alloc_congruent(struct iommu_domain *domain, u64 like,
 				  size_t modulo, size_t size, dma_addr_t last)
@@ -135,7 +126,7 @@ int dma_iova_reserve(struct device *dev, struct dma_iova_state *state, u64 like,
 	might_sleep();
 	*state = (struct dma_iova_state){};
 	if (!use_dma_iommu(dev))
-		return refuse_direct(dev);
+		return dma_iova_no_range(dev);
 	if (dma_iova_must_bounce(dev))
 		return -EOPNOTSUPP;
 	domain = iommu_get_dma_domain(dev);
@@ -183,8 +174,8 @@ static void free_long(struct iommu_domain *domain,
 			  iova_pfn(iommu_dma_iovad(domain), state->addr));
 		return;
 	}
-	/* Without operations of its own a driver has no tables that would stay. */
-	if (domain->ops->run_ops) {
+	/* Who does not unmap spans itself has no tables that would stay. */
+	if (domain->ops->run_ops && domain->ops->run_ops->unmap_span) {
 		span.start = ALIGN_DOWN(state->addr, DMA_IOVA_BLOCK);
 		span.end = ALIGN(state->addr + size, DMA_IOVA_BLOCK);
 		iommu_iotlb_gather_init(&gather);

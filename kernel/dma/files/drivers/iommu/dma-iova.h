@@ -92,9 +92,9 @@ u64 dma_iova_counted(enum dma_iova_event event);
 /**
  * enum dma_iova_seam - the steps that can be made to fail (debugfs fail_dma_iova)
  * @DMA_IOVA_SEAM_RESERVE: no IOVA is left
- * @DMA_IOVA_SEAM_WINDOW: the window has no room
+ * @DMA_IOVA_SEAM_WINDOW: the window cannot be made or has no room
  * @DMA_IOVA_SEAM_TABLE: no memory for an I/O page table
- * @DMA_IOVA_SEAM_RUN: the driver refuses a run
+ * @DMA_IOVA_SEAM_RUN: the driver refuses a run, or a request of several for one
  * @DMA_IOVA_SEAM_SYNC: new entries cannot be made visible
  * @DMA_IOVA_SEAM_BOUNCE: no bounce buffer is left
  */
@@ -245,7 +245,7 @@ void dma_iova_flush(struct iommu_domain *domain,
 void dma_iova_unmap_span(struct device *dev, struct iommu_domain *domain,
 			 struct iommu_span *span,
 			 struct iommu_iotlb_gather *gather);
-int dma_iova_sync_span(struct iommu_domain *domain,
+int dma_iova_sync_span(struct device *dev, struct iommu_domain *domain,
 		       const struct iommu_span *span);
 void dma_iova_sync_for_device(struct device *dev, phys_addr_t phys, size_t len,
 			      int prot);

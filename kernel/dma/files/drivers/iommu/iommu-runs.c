@@ -4,16 +4,15 @@
  *
  * Mapping and unmapping by runs, for any IOMMU driver (linux/iommu-runs.h).
  *
- * A driver with run operations is called directly. For the others this file keeps the same
+ * A driver that maps runs is called directly. For the others this file keeps the same
  * promises with map_pages() and unmap_pages():
  *
  *  - Only the smallest page size is passed, so a driver with tables has no entry larger
  *    than a granule, and clearing any span of granules is exact.
  *  - virtio-iommu has no tables: it remembers requests, cannot cut one, and unmaps only
  *    spans without a hole. A run becomes one request per 2 MiB block that it touches. To
- *    unmap, the span is walked stretch by stretch of mapped granules; where the driver
- *    refuses because the stretch starts inside a request, the request's start is searched
- *    backwards within its block.
+ *    unmap, the driver says where its requests are (find_mapped): whole stretches of them
+ *    go, so a span that ends inside a request grows to its border.
  *  - Requests are queued by the driver and waited for by the caller's one sync or flush.
  */
 
@@ -33,14 +32,30 @@ static bool mapped(struct iommu_domain *domain, unsigned long iova)
 	return domain->ops->iova_to_phys(domain, iova);
 }
 
+/* The first stretch that is mapped in a span; false if nothing is. */
+static bool find_mapped(struct iommu_domain *domain,
+			const struct iommu_span *span, struct iommu_span *found)
+{
+	const struct iommu_run_ops *ops = domain->ops->run_ops;
+	size_t granule = granule_of(domain);
+
+	if (ops && ops->find_mapped)
+		return ops->find_mapped(domain, span, found);
+
+	found->start = span->start;
+	while (found->start < span->end && !mapped(domain, found->start))
+		found->start += granule;
+	found->end = found->start;
+	while (found->end < span->end && mapped(domain, found->end))
+		found->end += granule;
+	return found->start < found->end;
+}
+
 static bool any_mapped(struct iommu_domain *domain, const struct iommu_run *run)
 {
-	size_t offset;
+	struct iommu_span span = { run->iova, run->iova + run->size }, found;
 
-	for (offset = 0; offset < run->size; offset += granule_of(domain))
-		if (mapped(domain, run->iova + offset))
-			return true;
-	return false;
+	return find_mapped(domain, &span, &found);
 }
 
 /* Map one run wholly or not at all. */
@@ -53,15 +68,16 @@ static int map_run_by_pages(struct iommu_domain *domain,
 	size_t at, len, got;
 	int ret;
 
-	if (dma_iova_fails(DMA_IOVA_SEAM_RUN))
-		return -ENOMEM;
 	if (any_mapped(domain, run))
 		return -EEXIST;
 
 	for (at = 0; at < run->size; at += got) {
+		got = 0;
+		ret = -ENOMEM;
+		if (dma_iova_fails(DMA_IOVA_SEAM_RUN))
+			goto err_unmap;
 		len = min(run->size - at,
 			  DMA_IOVA_BLOCK - (run->iova + at) % DMA_IOVA_BLOCK);
-		got = 0;
 		ret = domain->ops->map_pages(domain, run->iova + at,
 					     run->paddr + at, granule,
 					     len / granule, run->prot, gfp,
@@ -81,7 +97,7 @@ err_unmap:
 		undo.end = run->iova + at;
 		iommu_iotlb_gather_init(&gather);
 		iommu_unmap_span(domain, &undo, &gather);
-		iommu_iotlb_sync(domain, &gather);
+		dma_iova_flush(domain, &gather);
 	}
 	return ret;
 }
@@ -125,7 +141,7 @@ int iommu_map_runs(struct iommu_domain *domain, struct iommu_map_cursor *cursor,
 	int ret;
 
 	might_sleep_if(gfpflags_allow_blocking(gfp));
-	if (likely(ops))
+	if (likely(ops && ops->map_runs))
 		ret = ops->map_runs(domain, cursor, runs, nr, gfp, done);
 	else
 		ret = map_runs_by_pages(domain, runs, nr, gfp, done);
@@ -172,60 +188,25 @@ size_t iommu_map_words(struct iommu_domain *domain,
 					       count);
 }
 
-/*
- * Unmap the request that a granule lies inside of, by looking for its start. Returns the
- * first IOVA behind what was unmapped.
- */
-static unsigned long unmap_around(struct iommu_domain *domain,
-				  unsigned long iova, struct iommu_span *span,
-				  struct iommu_iotlb_gather *gather)
-{
-	unsigned long block = ALIGN_DOWN(iova, DMA_IOVA_BLOCK);
-	size_t granule = granule_of(domain);
-	unsigned long at = iova;
-	size_t got = 0;
-
-	/*
-	 * It is not inside a request but gone: the driver forgot it and had no
-	 * memory to tell the device. Looking further would find a neighbour's.
-	 */
-	if (WARN_ON(!mapped(domain, iova)))
-		return iova + granule;
-	while (!got && at > block) {
-		at -= granule;
-		if (!mapped(domain, at))
-			break;
-		got = domain->ops->unmap_pages(domain, at, granule, 1, gather);
-	}
-	/* An IOMMU that can neither unmap here nor before has lost a mapping. */
-	if (WARN_ON(!got))
-		return iova + granule;
-	span->start = min(span->start, at);
-	return at + got;
-}
-
 static void unmap_span_by_pages(struct iommu_domain *domain,
 				struct iommu_span *span,
 				struct iommu_iotlb_gather *gather)
 {
-	unsigned long start = span->start, end = span->end;
 	size_t granule = granule_of(domain);
-	unsigned long at, stop;
+	struct iommu_span left = *span, found;
 	bool cleared = false;
 	size_t got;
 
-	for (at = start; at < end; at = stop) {
-		stop = at + granule;
-		if (!mapped(domain, at))
-			continue;
-		while (stop < end && mapped(domain, stop))
-			stop += granule;
-		got = domain->ops->unmap_pages(domain, at, granule,
-					       (stop - at) / granule, gather);
-		stop = got ? at + got : unmap_around(domain, at, span, gather);
+	for (; find_mapped(domain, &left, &found); left.start = found.end) {
+		got = domain->ops->unmap_pages(
+			domain, found.start, granule,
+			(found.end - found.start) / granule, gather);
+		/* The driver forgot what is there, and could not tell the device. */
+		WARN_ON(!got);
+		span->start = min(span->start, found.start);
+		span->end = max(span->end, found.end);
 		cleared = true;
 	}
-	span->end = max(span->end, at);
 	if (cleared && !iommu_iotlb_gather_queued(gather))
 		iommu_iotlb_gather_add_range(gather, span->start,
 					     span->end - span->start);
@@ -245,7 +226,7 @@ void iommu_unmap_span(struct iommu_domain *domain, struct iommu_span *span,
 {
 	const struct iommu_run_ops *ops = domain->ops->run_ops;
 
-	if (likely(ops))
+	if (likely(ops && ops->unmap_span))
 		ops->unmap_span(domain, span, gather);
 	else
 		unmap_span_by_pages(domain, span, gather);

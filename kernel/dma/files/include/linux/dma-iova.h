@@ -18,7 +18,7 @@
  *
  * Offsets and lengths are in bytes from the start of the range. An entry is what one
  * unlink removes at once: a granule (the IOMMU's smallest page), or a huge page where an
- * aligned block was linked and the range was reserved congruent to it, or on an IOMMU
+ * aligned block was linked where the range is congruent to it, or on an IOMMU
  * without tables of ours (virtio) what one link call found contiguous within 2 MiB.
  *
  * Invariants
@@ -31,9 +31,9 @@
  *    went (&dma_iova_iter.widened). It never leaves a part linked that it was asked for.
  *
  * Locking: the caller serialises the calls on one &struct dma_iova_state. Calls on
- * different states, also of one device, run concurrently: they share no lock on the
- * per-page path. All calls but dma_iova_reserve() may be made in atomic context, then with
- * a gfp that does not sleep.
+ * different states, also of one device, run concurrently: with VT-d they share no lock on
+ * the per-page path. All calls but dma_iova_reserve(), and giving back what it reserved,
+ * may be made in atomic context, then with a gfp that does not sleep.
  *
  * Which devices: only those behind an IOMMU that translates. For a device that maps
  * directly dma_iova_try_alloc() says no and dma_map_phys() is the way. A device that must
@@ -152,7 +152,43 @@ struct dma_iova_hull {
 	size_t end;
 };
 
-#ifdef CONFIG_IOMMU_DMA
+#ifdef CONFIG_HAS_DMA
+
+dma_addr_t dma_map_phys(struct device *dev, phys_addr_t phys, size_t size,
+			enum dma_data_direction dir, unsigned long attrs);
+void dma_unmap_phys(struct device *dev, dma_addr_t addr, size_t size,
+		    enum dma_data_direction dir, unsigned long attrs);
+bool dma_need_unmap(struct device *dev);
+int dma_iova_no_range(struct device *dev);
+
+#else /* CONFIG_HAS_DMA */
+
+static inline dma_addr_t dma_map_phys(struct device *dev, phys_addr_t phys,
+				      size_t size, enum dma_data_direction dir,
+				      unsigned long attrs)
+{
+	return ~(dma_addr_t)0;
+}
+
+static inline void dma_unmap_phys(struct device *dev, dma_addr_t addr,
+				  size_t size, enum dma_data_direction dir,
+				  unsigned long attrs)
+{
+}
+
+static inline bool dma_need_unmap(struct device *dev)
+{
+	return false;
+}
+
+static inline int dma_iova_no_range(struct device *dev)
+{
+	return -EOPNOTSUPP;
+}
+
+#endif /* CONFIG_HAS_DMA */
+
+#ifdef CONFIG_DMA_IOVA
 
 bool dma_iova_try_alloc(struct device *dev, struct dma_iova_state *state,
 			phys_addr_t phys, size_t size);
@@ -183,7 +219,7 @@ struct dma_iova_hull dma_iova_unlink_pfns(struct device *dev,
 					  struct dma_iova_state *state,
 					  size_t offset, u64 *words, size_t nr);
 
-#else /* CONFIG_IOMMU_DMA */
+#else /* CONFIG_DMA_IOVA */
 
 static inline bool dma_iova_try_alloc(struct device *dev,
 				      struct dma_iova_state *state,
@@ -196,7 +232,7 @@ static inline int dma_iova_reserve(struct device *dev,
 				   struct dma_iova_state *state, u64 like,
 				   size_t modulo, size_t size)
 {
-	return -ENODEV;
+	return dma_iova_no_range(dev);
 }
 
 static inline void dma_iova_free(struct device *dev,
@@ -263,35 +299,6 @@ dma_iova_unlink_pfns(struct device *dev, struct dma_iova_state *state,
 	return (struct dma_iova_hull){};
 }
 
-#endif /* CONFIG_IOMMU_DMA */
+#endif /* CONFIG_DMA_IOVA */
 
-#ifdef CONFIG_HAS_DMA
-
-dma_addr_t dma_map_phys(struct device *dev, phys_addr_t phys, size_t size,
-			enum dma_data_direction dir, unsigned long attrs);
-void dma_unmap_phys(struct device *dev, dma_addr_t addr, size_t size,
-		    enum dma_data_direction dir, unsigned long attrs);
-bool dma_need_unmap(struct device *dev);
-
-#else /* CONFIG_HAS_DMA */
-
-static inline dma_addr_t dma_map_phys(struct device *dev, phys_addr_t phys,
-				      size_t size, enum dma_data_direction dir,
-				      unsigned long attrs)
-{
-	return ~(dma_addr_t)0;
-}
-
-static inline void dma_unmap_phys(struct device *dev, dma_addr_t addr,
-				  size_t size, enum dma_data_direction dir,
-				  unsigned long attrs)
-{
-}
-
-static inline bool dma_need_unmap(struct device *dev)
-{
-	return false;
-}
-
-#endif /* CONFIG_HAS_DMA */
 #endif /* _LINUX_DMA_IOVA_H */

@@ -13,7 +13,7 @@
  * driver frees a table only when an unmap covers its whole span, and no other user of the
  * domain may unmap what the caller owns.
  *
- * A driver without these operations is served through map_pages() and unmap_pages() with
+ * A driver that does not map runs is served through map_pages() and unmap_pages() with
  * the smallest page size: its tables then never hold an entry larger than a granule, and
  * a driver that remembers requests instead of tables (virtio) remembers none that crosses
  * 2 MiB, which bounds how much an unmap inside it can widen.
@@ -79,7 +79,8 @@ struct iommu_span {
 };
 
 /**
- * struct iommu_run_ops - a domain's operations on runs
+ * struct iommu_run_ops - a domain's operations on runs: @map_runs and @unmap_span of a
+ *	driver with tables, or @find_mapped of one that remembers requests
  * @map_runs: map @nr runs, which rise in IOVA and are disjoint, stopping at the
  *	first that fails, of which nothing stays mapped. Sets @done to the runs
  *	mapped. Does not make them visible (iotlb_sync_map). -EEXIST if something
@@ -94,6 +95,9 @@ struct iommu_span {
  *	entries are skipped. An entry that lies partly inside is cleared whole,
  *	and @span grows to cover it. Adds to @gather what to flush, nothing if
  *	nothing was mapped; never flushes for it
+ * @find_mapped: find the first stretch of requests without a hole of which something
+ *	lies in @span: from the start of its first request to the end of the last one
+ *	that begins in @span. Returns whether there is one
  */
 struct iommu_run_ops {
 	int (*map_runs)(struct iommu_domain *domain,
@@ -106,6 +110,9 @@ struct iommu_run_ops {
 			    struct iommu_map_count *count);
 	void (*unmap_span)(struct iommu_domain *domain, struct iommu_span *span,
 			   struct iommu_iotlb_gather *gather);
+	bool (*find_mapped)(struct iommu_domain *domain,
+			    const struct iommu_span *span,
+			    struct iommu_span *found);
 };
 
 int iommu_map_runs(struct iommu_domain *domain, struct iommu_map_cursor *cursor,

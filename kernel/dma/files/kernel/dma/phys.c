@@ -3,7 +3,7 @@
  * Copyright (c) 2026 The Twostep authors
  *
  * One-step mapping by physical address, for drivers that find that dma_iova_try_alloc()
- * says no, and whether unmapping does anything.
+ * says no, whether unmapping does anything, and why a device has no ranges.
  *
  * With DMA_ATTR_MMIO the address is a device's memory and may have no struct page: it is
  * translated, never bounced and never touched by cache maintenance. Without, it is system
@@ -16,6 +16,7 @@
 #include <linux/dma-mapping.h>
 #include <linux/export.h>
 #include <linux/iommu-dma.h>
+#include <linux/swiotlb.h>
 
 /**
  * dma_map_phys() - map physically contiguous bytes for one device
@@ -73,3 +74,16 @@ bool dma_need_unmap(struct device *dev)
 	return use_dma_iommu(dev) || get_dma_ops(dev) || dma_dev_need_sync(dev);
 }
 EXPORT_SYMBOL_GPL(dma_need_unmap);
+
+/**
+ * dma_iova_no_range() - why a device that is not behind an IOMMU has no ranges
+ * @dev: device
+ *
+ * Return: -ENODEV if it reaches all memory directly, -EOPNOTSUPP if it must bounce.
+ */
+int dma_iova_no_range(struct device *dev)
+{
+	if (is_swiotlb_force_bounce(dev) || dma_addressing_limited(dev))
+		return -EOPNOTSUPP;
+	return -ENODEV;
+}

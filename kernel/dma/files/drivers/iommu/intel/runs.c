@@ -270,7 +270,9 @@ static long write_leaf(struct leaf_writer *writer, unsigned long iov_pfn,
 
 /*
  * The bits of an entry beside its address, 0 if the domain cannot have such
- * rights. A second-level entry may be write-only; a first-level one cannot.
+ * rights. A second-level entry may be write-only; a first-level one cannot. As in this
+ * driver's map_pages(), write-only stays so also where the hardware then faults on reads of
+ * no bytes (without the ZLR capability): rights are the caller's, never widened here.
  */
 static u64 entry_attr(struct dmar_domain *domain, int prot)
 {
@@ -341,7 +343,7 @@ err_unmap:
 		iommu_iotlb_gather_init(&gather);
 		intel_iommu_unmap_span(&writer->domain->domain, &mapped,
 				       &gather);
-		iommu_iotlb_sync(&writer->domain->domain, &gather);
+		dma_iova_flush(&writer->domain->domain, &gather);
 	}
 	return nr;
 }
@@ -402,8 +404,10 @@ static size_t intel_iommu_map_words(struct iommu_domain *domain,
 	end = words + min_t(size_t, nr, BIT(LEVEL_STRIDE) - at);
 	for (pte = first; word < end; word++, pte++) {
 		value = *word;
-		if (!pfn_tag_linkable(value))
+		if (!pfn_tag_linkable(value)) {
+			last = 0;
 			continue;
+		}
 		if (pte->val)
 			break;
 		WRITE_ONCE(pte->val,
