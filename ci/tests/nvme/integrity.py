@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Runs in the guest: a namespace with protection information, checked by host and device.
 
-integrity.py SEED BLOCK DEPTH: the size of a logical block, and how many requests at once.
+integrity.py SEED BLOCK SHARE: the size of a logical block, and by what the bytes that fio
+moves are divided.
 """
 
 import os
@@ -29,7 +30,7 @@ from controller import (
 
 SEED = int(sys.argv[1])
 BLOCK = int(sys.argv[2])
-DEPTH = int(sys.argv[3])
+SHARE = int(sys.argv[3])
 NR = 16  # blocks in a command of our own, with 8 bytes of information each
 EVENT = TRACING / "events/nvme_pci/nvme_dma_map_metadata"
 
@@ -40,9 +41,9 @@ def fio(disk: Path, kind: str) -> None:
     common += ["--verify_fatal=1", f"--randseed={SEED}", "--verify_state_save=0"]
     odd = 28 * 1024 - BLOCK if BLOCK < PAGE else 28 * 1024
     for size in ("4k", "16k", "64k", "1m", str(odd)):
-        job = ["--ioengine=io_uring", "--direct=1", f"--iodepth={DEPTH}", f"--bs={size}"]
-        run(*common, f"--name={kind}-{size}", "--rw=randwrite", *job, "--size=4m")
-    job = ["--ioengine=psync", "--bs=4k", "--size=8m", "--end_fsync=1", "--do_verify=0"]
+        job = ["--ioengine=io_uring", "--direct=1", "--iodepth=8", f"--bs={size}"]
+        run(*common, f"--name={kind}-{size}", "--rw=randwrite", *job, f"--size={4 // SHARE}m")
+    job = ["--ioengine=psync", "--bs=4k", f"--size={8 // SHARE}m", "--end_fsync=1", "--do_verify=0"]
     run(*common, f"--name={kind}-cached", "--rw=write", *job)
     drop_cache(disk)
     run(*common, f"--name={kind}-cached", "--rw=write", *job[:-1], "--verify_only=1")
@@ -112,8 +113,6 @@ def main() -> None:
     profile = (folder / "format").read_text().strip()
     expect(profile == "T10-DIF-TYPE1-CRC", f"the integrity profile is {profile}")
     segments = int((controller.queue / "max_integrity_segments").read_text())
-    if DEPTH == 1:
-        (controller.queue / "read_ahead_kb").write_text("0")
     for kind, threshold in {"prp": 0, "sgl": 1}.items():
         set_sgl_threshold(threshold)
         fio(controller.disk, kind)
