@@ -45,7 +45,11 @@ HARMLESS = re.compile(
     r"DMA-API: preallocated \d+ debug entries"
     r"|DMA-API: debugging enabled by kernel config"
     r"|DMA-API: dma_debug_entry pool grown"
+    r"|DMA-API: debugging disabled on kernel command line"
 )
+
+# What a kernel says of itself when its command line has this word.
+ASKED_FOR = {"kmemleak=off": re.compile(r"kmemleak: .*disabled")}
 
 # Taint bits that no healthy run sets: D (oops), W (warning), B (bad page), L (lockup).
 TAINT_BITS = {5: "bad page", 7: "oops", 9: "warning", 14: "soft lockup"}
@@ -54,10 +58,13 @@ TAINT_BITS = {5: "bad page", 7: "oops", 9: "warning", 14: "soft lockup"}
 def splats(log: str) -> list[str]:
     """The messages in LOG that are splats, in order."""
     found = []
+    harmless = [HARMLESS]
     for line in log.splitlines():
         match = LINE.match(line.rstrip("\r"))
         message = match[1] if match else ""
-        if SPLATS.match(message) and not HARMLESS.match(message):
+        if message.startswith("Command line: "):
+            harmless += [ASKED_FOR[word] for word in message.split() if word in ASKED_FOR]
+        if SPLATS.match(message) and not any(each.match(message) for each in harmless):
             found.append(message)
     return found
 

@@ -7,7 +7,7 @@ integrity() {
 	local seed=${TEST_SEED:-$RANDOM} share=1
 	# Fewer checked accesses. Without dma-debug, which takes it for an overlap that the small
 	# buffers of KASAN's kernel share cache lines.
-	[ "$KERNEL" != debug ] || { share=4 && set -- "$@" --append dma_debug=off; }
+	[ "$KERNEL" != debug ] || { share=4 && set -- "$@" --append "dma_debug=off kmemleak=off"; }
 	echo "seed $seed (TEST_SEED sets it)"
 	truncate -s 32M "$TEST_TMP/disk"
 	ci/vm --kernel "$KERNEL" --timeout 230 --mem 2G --share ci/tests/nvme "$@" \
