@@ -52,7 +52,7 @@ def ended(fio: "subprocess.Popen[str]", good: bool) -> None:
 
 def moving(controller: Controller, fio: "subprocess.Popen[str]") -> None:
     """Requests of fio are on their way."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while controller.lists_in_use() == 0 and ranges() == 0:
         expect(fio.poll() is None, "fio ended before its I/O was seen")
         expect(time.monotonic() < end, "no I/O was seen")
@@ -120,8 +120,9 @@ def timeout(controller: Controller) -> None:
 
     with direct(controller.disk) as fd:
         threads = [threading.Thread(target=write, args=(fd, index)) for index in range(number)]
-        for index, thread in enumerate(threads):
-            memory[index].fill(SEED + index)
+        for index, each in enumerate(memory):
+            each.fill(SEED + index)
+        for thread in threads:
             thread.start()
         wait_until(90, "a command is late", lambda: kernel_said("timeout, aborting") > 0)
         (controller.queue / "io_timeout").write_text("60000")
@@ -163,7 +164,9 @@ def lists(controller: Controller) -> None:
 
 def links(controller: Controller) -> None:
     """Reserving, a page table or a run fails; without a range runs are mapped one by one."""
-    failing(controller, DEBUG / "fail_dma_iova", 3)
+    folder = DEBUG / "fail_dma_iova"
+    (folder / "seams").write_text("0x2f")  # not that of syncing: that is an I/O error
+    failing(controller, folder, 20)
 
 
 def full(controller: Controller) -> None:
