@@ -50,12 +50,19 @@ def ended(fio: "subprocess.Popen[str]", good: bool) -> None:
     expect((fio.returncode == 0) == good, f"fio ended with {fio.returncode}: {said[-1500:]}")
 
 
+def completed(controller: Controller) -> int:
+    """Requests that the disk has completed."""
+    stat = (controller.queue.parent / "stat").read_text().split()
+    return int(stat[0]) + int(stat[4])
+
+
 def moving(controller: Controller, fio: "subprocess.Popen[str]") -> None:
-    """Requests of fio are on their way."""
-    end = time.monotonic() + 60
-    while controller.lists_in_use() == 0 and ranges() == 0:
+    """fio's requests are on their way: it keeps the queue full, and some have come back."""
+    end, before = time.monotonic() + 60, completed(controller)
+    while completed(controller) < before + 50:
         expect(fio.poll() is None, "fio ended before its I/O was seen")
         expect(time.monotonic() < end, "no I/O was seen")
+        time.sleep(0.01)
 
 
 def ranges() -> int:
