@@ -162,6 +162,18 @@ class Memory:
         """Put bytes there that SEED determines."""
         self.view[:] = random.Random(seed).randbytes(len(self.view))
 
+    def torn_pair(self) -> memoryview:
+        """Two pages one after the other that are not so in RAM: never one segment."""
+        pages = len(self.view) // PAGE
+        with open("/proc/self/pagemap", "rb") as pagemap:
+            pagemap.seek(address_of(self.view) // PAGE * 8)
+            words = struct.unpack(f"{pages}Q", pagemap.read(pages * 8))
+        frames = [word & (1 << 55) - 1 for word in words]
+        for i, (frame, after) in enumerate(zip(frames, frames[1:])):
+            if frame and after and after != frame + 1:
+                return self.view[i * PAGE : (i + 2) * PAGE]
+        raise SystemExit(f"{pages} pages are contiguous in RAM")
+
 
 def address_of(view: memoryview) -> int:
     """User address of a writable buffer."""

@@ -65,19 +65,19 @@ def passed_through(disk: Path, folder: Path, rng: random.Random) -> None:
 def scattered(disk: Path, rng: random.Random) -> None:
     """The same with information that lies on two pages: only then it has two segments."""
     nr = 252 * 1024 // BLOCK
-    data, info = Memory(252 * 1024, SEED), Memory(2 * PAGE, SEED + 1)
+    data, info = Memory(252 * 1024, SEED), Memory(32 * PAGE, SEED + 1).torn_pair()
     cut = PAGE - nr * 4
-    mine = info.view[cut : cut + nr * 8]
+    mine = info[cut : cut + nr * 8]
     for view in (data.view, mine):
         view[:] = rng.randbytes(len(view))
     written = bytes(data.view), bytes(mine)
     with direct(disk) as fd:
         pass_through(fd, WRITE, BLOCK, data.view, mine)
-        for view in (data.view, info.view):
+        for view in (data.view, info):
             view[:] = bytes(len(view))
         pass_through(fd, READ, BLOCK, data.view, mine)
     expect(written == (bytes(data.view), bytes(mine)), "scattered: other bytes come back")
-    outside = bytes(info.view[:cut]) + bytes(info.view[cut + nr * 8 :])
+    outside = bytes(info[:cut]) + bytes(info[cut + nr * 8 :])
     expect(not any(outside), "scattered: bytes around the information were written")
 
 
