@@ -98,6 +98,8 @@ def _check(chosen: list[Test], jobs: int) -> dict[str, int]:
         for result in run.results:
             counts[result.outcome] += 1
     slow.sort(reverse=True)
+    times = "".join(f"{seconds:6.0f} s  {name}\n" for seconds, name in slow)
+    (BUILD / "check" / "times").write_text(times)
     longest = ", ".join(f"{name} {seconds:.0f} s" for seconds, name in slow[:3])
     print(f"# {time.monotonic() - began:.0f} s; longest: {longest}")
     print(f"# the output of every test is in {on_host(BUILD / 'check')}")

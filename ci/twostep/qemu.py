@@ -27,6 +27,8 @@ def kernel_arguments(machine: Machine) -> str:
         "panic=-1 oops=panic",
         # a busy host makes a guest slow, not stuck
         "rcupdate.rcu_cpu_stall_timeout=60 watchdog_thresh=30 tsc=reliable no_timer_check",
+        # KUnit suites run where a test asks for them, not at every boot
+        "kunit.enable=0",
         "intel_iommu=on iommu.passthrough=0",
         f"iommu.strict={0 if machine.lazy else 1}",
     ]
@@ -65,7 +67,7 @@ def _nvme(machine: Machine, fds: list[int]) -> list[str]:
             "-add-fd", f"fd={fd},set={number + 1}",
             "-blockdev", f"raw,node-name=nvme{number},file.driver=file,"
             f"file.filename=/dev/fdset/{number + 1},discard=unmap",
-            "-device", f"nvme,serial=twostep{number},drive=nvme{number},cmb_size_mb=64",
+            "-device", f"nvme,serial=twostep{number},drive=nvme{number},mdts=9,cmb_size_mb=64",
         ]
     return words
 

@@ -9,6 +9,10 @@ mover=(--qemu "-device edu,dma_mask=0xffffffffffffffff")
 group=(--qemu "-device pcie-pci-bridge,id=bridge" --qemu "-device iommu-testdev,bus=bridge,addr=1"
 	--qemu "-device iommu-testdev,bus=bridge,addr=2")
 
+# The search for leaks takes the debug kernel longer than most suites: those that run every suite
+# and let every step fail have it.
+no_leaks=(--append kmemleak=off)
+
 basic="dma_iova dma_iova_ranges dma_iova_entries dma_iova_random dma_iova_together"
 
 # kunit GLOB SUITES OPTION...: run what GLOB names at boot, print the results of SUITES.
@@ -23,7 +27,7 @@ kunit() {
 	local filter="module!=dma_iova_test_faults"
 	[ "$glob" = dma_iova_debug ] || filter+=",module!=dma_iova_test_debug"
 	ci/vm --kernel "$KERNEL" --mem 1G --timeout 280 \
-		--append "kunit.filter_glob=$glob kunit.filter=$filter" \
+		--append "kunit.enable=1 kunit.filter_glob=$glob kunit.filter=$filter" \
 		--append "dma_iova_test.seed=$seed dma_iova_test.steps=$steps dma_iova_test.ranges=$ranges" "$@" -- \
 		env suites="$suites" sh -ec 'for suite in $suites; do cat /sys/kernel/debug/kunit/$suite/results; done'
 }

@@ -45,6 +45,7 @@ WAYS = {
     "misaligned": "ioengine=io_uring direct=1 iodepth=4 offset=512 iomem_align=512",
 }
 THRESHOLDS = {"prp": 0, "sgl": 1}
+STEPS = ("write", "read", "randrw")
 
 
 def jobs(disk: Path, seed: int) -> str:
@@ -56,7 +57,7 @@ def jobs(disk: Path, seed: int) -> str:
     for way, options in WAYS.items():
         for size, amount in SIZES.items():
             amount = max(amount // SHARE, -(-2 * size // 1024))
-            for name in ("write", "read", "randrw"):
+            for name in STEPS:
                 lines += [f"[{way}-{size}-{name}]", "stonewall", f"rw={name}", f"bs={size}"]
                 lines += [f"size={amount}k", *options.split()]
     return "\n".join(lines) + "\n"
@@ -68,7 +69,7 @@ def fio(disk: Path, seed: int) -> None:
         file.write(jobs(disk, seed))
         file.flush()
         said = run("fio", "--minimal", file.name)
-    number = len(WAYS) * len(SIZES) * 3
+    number = len(WAYS) * len(SIZES) * len(STEPS)
     ended = [line for line in said.splitlines() if line.startswith("3;fio")]
     expect(len(ended) == number, f"{len(ended)} jobs ended instead of {number}: {said[-1000:]}")
     bad = [line for line in ended if line.split(";")[4] != "0"]
@@ -89,12 +90,13 @@ def planted(disk: Path, seed: int) -> None:
 
 def dd(disk: Path, rng: random.Random) -> None:
     """dd with and without the page cache, compared byte by byte."""
+    flags = [("direct", "direct"), ("direct", "nonblock"), ("sync", "direct")]
     with tempfile.TemporaryDirectory() as folder:
         data, back = Path(folder, "data"), Path(folder, "back")
         for size in SIZES:
-            count = max(1, (1 << 20) // size)
+            count = max(1, (1 << 20) // (size * SHARE))
             data.write_bytes(rng.randbytes(size * count))
-            for out, into in (("direct", "direct"), ("direct", "nonblock"), ("sync", "direct")):
+            for out, into in flags if SHARE == 1 else [rng.choice(flags)]:
                 common = [f"bs={size}", f"count={count}", "status=none"]
                 run("dd", f"if={data}", f"of={disk}", f"oflag={out}", "conv=notrunc", *common)
                 drop_cache(disk)
