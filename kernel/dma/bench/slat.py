@@ -25,7 +25,7 @@ RUNS = 3
 IOS = 500
 PAGE = 4096
 SIZES = {"4k": 1, "16k": 4, "64k": 16, "128k": 32, "1m": 256}  # in pages
-KINDS = {"plain": tuple(SIZES), "fixed": tuple(SIZES), "fixed_huge": ("4k", "64k", "128k")}
+KINDS = {"plain": tuple(SIZES), "fixed": tuple(SIZES), "fixed_huge": ("4k", "64k", "128k", "1m")}
 BUFFERS = Path("/dev/shm/buffers")
 TRACING = Path("/sys/kernel/tracing")
 PUNT = TRACING / "events/io_uring/io_uring_queue_async_work/enable"
@@ -110,7 +110,7 @@ def main() -> None:
             print(f"nvme.slat_{name} {undisturbed(name, number)} instructions")
             mean = each["read"]["slat_ns"]["mean"]
             print(f"nvme.slat_{name}_mean {mean:.10g} instructions", flush=True)
-    for name in ("plain_128k", "plain_1m", "fixed_128k", "fixed_1m"):
+    for name in ("plain_128k", "plain_1m", "fixed_128k", "fixed_1m", "fixed_huge_1m"):
         print(f"nvme.punts_{name} {punts(name):.10g} percent", flush=True)
 
 

@@ -29,6 +29,7 @@
 #include <linux/blk-integrity.h>
 #include <linux/blk-mq-dma.h>
 #include <linux/blkdev.h>
+#include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
 #include <linux/export.h>
 #include <linux/kmsan.h>
@@ -287,7 +288,7 @@ static __always_inline bool may_link(struct request_link *link,
 static __always_inline void handle_dma(const struct request_link *link,
 				       const struct blk_dma_run *run)
 {
-	if (likely(link->dma->kind == PFN_KIND_REGULAR))
+	if (IS_ENABLED(CONFIG_KMSAN) && !is_pci_p2pdma_page(run->page))
 		kmsan_handle_dma(run->page, run->phys - page_to_phys(run->page),
 				 run->len, link->dir);
 }
@@ -365,72 +366,143 @@ static int link_bounced(struct request_link *link)
 			     link->offset - link->start);
 }
 
-/* Pages that are linked together: their words are on the stack. */
+/* Words that are made at once: on the stack. */
 #define LINK_WORDS 64
 
-static noinline int link_words(struct request_link *link, u64 *words, size_t nr)
-{
-	size_t done;
-	int ret;
+/**
+ * struct page_link - a request's pages on their way into its IOVA range
+ * @arrays: what the DMA core takes words from
+ * @link: the request
+ * @at: behind the piece at hand
+ * @pfn: next page of the piece at hand
+ * @last: last page of it
+ * @tags: of its words
+ * @border: end of it
+ * @error: why the words end early, but for what @link says
+ * @words: the words
+ */
+struct page_link {
+	struct dma_iova_arrays arrays;
+	struct request_link *link;
+	struct blk_dma_cursor at;
+	unsigned long pfn;
+	unsigned long last;
+	u64 tags;
+	phys_addr_t border;
+	int error;
+	u64 words[LINK_WORDS];
+};
 
-	ret = dma_iova_link_pfns(link->dma_dev, link->state, link->offset,
-				 words, nr, &done, GFP_ATOMIC);
-	link->offset += done * PAGE_SIZE;
-	return ret;
+/* Make a piece the one at hand; false if it cannot be linked. */
+static __always_inline bool begin_piece(struct page_link *pages,
+					const struct blk_dma_run *piece)
+{
+	struct request_link *link = pages->link;
+
+	pages->tags = link->access;
+	if (unlikely(is_pci_p2pdma_page(piece->page))) {
+		if (!may_link(link, piece))
+			return false;
+		pages->tags = pfn_tag(0, pages->tags, link->dma->kind);
+	}
+	handle_dma(link, piece);
+	pages->border = piece->phys + piece->len;
+	pages->pfn = PHYS_PFN(piece->phys);
+	pages->last = PHYS_PFN(pages->border - 1);
+	return true;
+}
+
+/* Go to the next piece; false at the end, or if it cannot be linked. */
+static __always_inline bool next_piece(struct page_link *pages)
+{
+	struct blk_dma_iter *dma = pages->link->dma;
+	struct blk_dma_run piece;
+
+	if (unlikely(!pages->at.left)) {
+		dma->at.left = 0;
+		if (!next_bio(dma))
+			return false;
+		pages->at = dma->at;
+	}
+	piece = piece_at(&pages->at);
+	/* Or the device would reach bytes of the page that are not the request's. */
+	if (WARN_ON_ONCE((pages->border | piece.phys) & ~PAGE_MASK)) {
+		pages->error = -EIO;
+		return false;
+	}
+	pass_piece(&pages->at, piece.len);
+	return begin_piece(pages, &piece);
+}
+
+/*
+ * Most pieces are just one page of ordinary memory. Takes those that come next, from word @nr on;
+ * returns how many words there are then.
+ */
+static __always_inline size_t take_pages(struct page_link *pages, size_t nr)
+{
+	const struct bio_vec *bvec = pages->at.bvec;
+	u64 access = pages->link->access;
+	u32 left = pages->at.left;
+
+	if (IS_ENABLED(CONFIG_KMSAN) || !PAGE_ALIGNED(pages->border) ||
+	    pages->at.done)
+		return nr;
+	while (nr < LINK_WORDS && left >= PAGE_SIZE &&
+	       bvec->bv_len == PAGE_SIZE && !bvec->bv_offset &&
+	       !is_pci_p2pdma_page(bvec->bv_page)) {
+		pages->words[nr++] = page_to_pfn(bvec->bv_page) | access;
+		left -= PAGE_SIZE;
+		bvec++;
+	}
+	pages->at.bvec = bvec;
+	pages->at.left = left;
+	return nr;
+}
+
+static size_t next_words(struct dma_iova_arrays *arrays, u64 **words)
+{
+	struct page_link *pages =
+		container_of(arrays, struct page_link, arrays);
+	size_t nr = 0;
+
+	*words = pages->words;
+	while (!arrays->last) {
+		while (pages->pfn <= pages->last) {
+			if (unlikely(nr == LINK_WORDS))
+				return nr;
+			pages->words[nr++] = pages->pfn++ | pages->tags;
+		}
+		nr = take_pages(pages, nr);
+		if (nr == LINK_WORDS && pages->at.left)
+			return nr;
+		arrays->last = !next_piece(pages);
+	}
+	return nr;
 }
 
 /* Link single pages, the range's first byte being a page's first. */
 static int link_pages(struct request_link *link)
 {
-	struct blk_dma_iter *dma = link->dma;
-	struct blk_dma_cursor at = dma->at;
-	struct blk_dma_run run = dma->run;
-	u64 words[LINK_WORDS] __uninitialized;
-	unsigned long pfn, last;
-	phys_addr_t border;
-	size_t nr = 0;
-	u64 tags;
+	struct page_link pages __uninitialized;
 	int ret;
 
-	link->offset = 0;
-	for (;;) {
-		tags = link->access;
-		if (unlikely(is_pci_p2pdma_page(run.page))) {
-			if (!may_link(link, &run))
-				break;
-			tags = pfn_tag(0, tags, dma->kind);
-		}
-		handle_dma(link, &run);
-		last = PHYS_PFN(run.phys + run.len - 1);
-		for (pfn = PHYS_PFN(run.phys); pfn <= last; pfn++) {
-			words[nr++] = pfn | tags;
-			if (likely(nr < LINK_WORDS))
-				continue;
-			ret = link_words(link, words, nr);
-			if (ret)
-				return ret;
-			nr = 0;
-		}
-		if (unlikely(!at.left)) {
-			dma->at.left = 0;
-			if (!next_bio(dma))
-				break;
-			at = dma->at;
-		}
-		border = run.phys + run.len;
-		run = piece_at(&at);
-		/* Or the device would reach bytes of the page that are not the request's. */
-		if (WARN_ON_ONCE((border | run.phys) & ~PAGE_MASK))
-			return -EIO;
-		pass_piece(&at, run.len);
-	}
-	return nr ? link_words(link, words, nr) : 0;
+	pages.arrays.next = next_words;
+	pages.link = link;
+	pages.at = link->dma->at;
+	pages.error = 0;
+	pages.arrays.last = !begin_piece(&pages, &link->dma->run);
+	ret = dma_iova_link_arrays(link->dma_dev, link->state, 0, &pages.arrays,
+				   GFP_ATOMIC);
+	link->offset = min_t(size_t, pages.arrays.linked << PAGE_SHIFT,
+			     dma_iova_size(link->state));
+	return ret ?: pages.error;
 }
 
 /* Whether all inner borders of a request are borders of pages, and it has many of them. */
-static bool has_pages(struct request *req, u32 total)
+static bool has_pages(struct request *req, struct device *dma_dev, u32 total)
 {
 	return !(~PAGE_MASK & ~queue_virt_boundary(req->q)) &&
+	       dma_get_merge_boundary(dma_dev) == ~PAGE_MASK &&
 	       total < (u32)blk_rq_nr_phys_segments(req) * LONG_RUN;
 }
 
@@ -443,7 +515,9 @@ static int link_request(struct request *req, struct device *dma_dev,
 			struct dma_iova_state *state, struct blk_dma_iter *iter,
 			bool bounce)
 {
-	size_t start = bounce ? 0 : offset_in_page(iter->run.phys);
+	size_t in_page = offset_in_page(iter->run.phys);
+	/* The first page's other bytes are not the request's: a CPU's cache may have them. */
+	size_t start = bounce || !dev_is_dma_coherent(dma_dev) ? 0 : in_page;
 	u32 total = blk_rq_payload_bytes(req);
 	struct request_link link = {
 		.iter.next = next_to_link,
@@ -463,7 +537,7 @@ static int link_request(struct request *req, struct device *dma_dev,
 		return -EAGAIN;
 	if (unlikely(bounce))
 		ret = link_bounced(&link);
-	else if (has_pages(req, total))
+	else if (start == in_page && has_pages(req, dma_dev, total))
 		ret = link_pages(&link);
 	else
 		ret = link_runs(req, &link);

@@ -343,6 +343,7 @@ static int link_bounced(struct device *dev, struct iommu_domain *domain,
 			size_t offset, const struct mapping_edges *edges,
 			enum dma_data_direction dir, unsigned long attrs)
 {
+	u64 bounced = state->__size & DMA_IOVA_BOUNCED;
 	int prot = prot_of_dir(dev, dir, attrs);
 	size_t linked = 0;
 	int ret;
@@ -377,6 +378,7 @@ err_unlink:
 	if (linked)
 		unlink_range(dev, state, offset, linked, dir,
 			     attrs | DMA_ATTR_SKIP_CPU_SYNC);
+	state->__size &= ~DMA_IOVA_BOUNCED | bounced;
 	return ret;
 }
 

@@ -145,10 +145,11 @@ static int batch_add(struct link_batch *batch, const struct iommu_run *run)
 }
 
 /*
- * Make what a batch linked visible. If the IOMMU cannot, the hull is unlinked: what else
- * is in there went through the same broken IOMMU.
+ * Make what a batch linked visible. If the IOMMU cannot (-EIO, whatever it calls that), the
+ * hull is unlinked: what else is in there went through the same broken IOMMU. @error: how
+ * linking ended.
  */
-static int batch_finish(struct link_batch *batch)
+static int batch_finish(struct link_batch *batch, int error)
 {
 	struct iommu_iotlb_gather gather;
 	int ret = 0;
@@ -157,6 +158,7 @@ static int batch_finish(struct link_batch *batch)
 		ret = dma_iova_sync_span(batch->dev, batch->domain,
 					 &batch->linked);
 	if (unlikely(ret)) {
+		ret = -EIO;
 		iommu_iotlb_gather_init(&gather);
 		dma_iova_unmap_span(batch->dev, batch->domain, &batch->linked,
 				    &gather);
@@ -164,10 +166,11 @@ static int batch_finish(struct link_batch *batch)
 		batch->finished = 0;
 	}
 	dma_iova_count(DMA_IOVA_LINKS, 1);
-	trace_dma_iova_link(
-		batch->dev, batch->linked.start,
-		batch->nr_linked ? batch->linked.end - batch->linked.start : 0,
-		batch->nr_linked, ret);
+	if (!batch->nr_linked)
+		batch->linked = (struct iommu_span){};
+	trace_dma_iova_link(batch->dev, batch->linked.start,
+			    batch->linked.end - batch->linked.start,
+			    batch->nr_linked, ret ?: error);
 	return ret;
 }
 
@@ -256,7 +259,7 @@ int dma_iova_link_runs(struct device *dev, struct dma_iova_state *state,
 	/* A run that failed to be handed over came before one that failed to be taken. */
 	err = batch_flush(&batch);
 	ret = err ?: ret;
-	err = batch_finish(&batch);
+	err = batch_finish(&batch, ret);
 	iter->runs = batch.finished;
 	return err ?: ret;
 }
@@ -305,7 +308,7 @@ static size_t linkable_words(const u64 *words, size_t nr)
 }
 
 /*
- * Have the driver write the pages of the leaf table at hand straight from the
+ * Have the driver write pages of the leaf table at hand, if there is one, straight from the
  * words. Returns how many words that was.
  */
 static size_t leaf_words(struct link_batch *batch, unsigned long iova,
@@ -323,7 +326,6 @@ static size_t leaf_words(struct link_batch *batch, unsigned long iova,
 	debug_dma_iova_link(batch->dev, iova, iova + taken * PAGE_SIZE);
 	batch->linked.start = min(batch->linked.start, iova);
 	batch->linked.end = max(batch->linked.end, iova + taken * PAGE_SIZE);
-	batch->finished += taken;
 	batch->nr_linked += count.runs;
 	dma_iova_count(DMA_IOVA_IOMMU_CALLS, 1);
 	dma_iova_count(DMA_IOVA_RUNS, count.runs);
@@ -355,6 +357,7 @@ static size_t collect_run(struct link_batch *batch, unsigned long iova,
 /*
  * Link the words of an array. A driver that takes words gets the first run of
  * each leaf table, which makes it, and then the rest of the table at once.
+ * Nothing waits in the batch while it does.
  */
 static int batch_words(struct link_batch *batch, unsigned long iova, u64 *words,
 		       size_t nr)
@@ -368,6 +371,14 @@ static int batch_words(struct link_batch *batch, unsigned long iova, u64 *words,
 		n = 1;
 		if (!pfn_tag_linkable(words[i]))
 			continue;
+		if (takes_words) {
+			n = leaf_words(batch, iova + i * PAGE_SIZE, &words[i],
+				       nr - i);
+			if (n) {
+				batch->finished = i + n;
+				continue;
+			}
+		}
 		n = collect_run(batch, iova + i * PAGE_SIZE, &words[i], nr - i);
 		batch->done_at[batch->nr - 1] = i + n;
 		if (!takes_words && batch->nr < BATCH_RUNS)
@@ -375,9 +386,6 @@ static int batch_words(struct link_batch *batch, unsigned long iova, u64 *words,
 		ret = batch_flush(batch);
 		if (ret)
 			return ret;
-		if (takes_words && i + n < nr)
-			n += leaf_words(batch, iova + (i + n) * PAGE_SIZE,
-					&words[i + n], nr - i - n);
 	}
 	return batch_flush(batch);
 }
@@ -394,6 +402,27 @@ static void unmark_failed(const struct link_batch *batch, unsigned long iova,
 		clear_mapped(words + (run->iova - iova) / PAGE_SIZE,
 			     run->size / PAGE_SIZE);
 	}
+}
+
+/*
+ * Link one array of several; their pages follow one another in the range. Sets @done to how
+ * many words are as after success.
+ */
+static int batch_array(struct link_batch *batch,
+		       const struct dma_iova_state *state, size_t offset,
+		       u64 *words, size_t nr, size_t *done)
+{
+	int ret;
+
+	*done = 0;
+	if (!words_fit(batch->domain, state, offset, nr))
+		return -EINVAL;
+	batch->finished = 0;
+	ret = batch_words(batch, state->addr + offset, words, nr);
+	if (unlikely(ret))
+		unmark_failed(batch, state->addr + offset, words);
+	*done = ret ? batch->finished : nr;
+	return ret;
 }
 
 /**
@@ -426,22 +455,63 @@ int dma_iova_link_pfns(struct device *dev, struct dma_iova_state *state,
 	*done = 0;
 	if (dma_iova_must_bounce(dev))
 		return -EOPNOTSUPP;
-	if (!words_fit(iommu_get_dma_domain(dev), state, offset, nr))
-		return -EINVAL;
 
 	batch_init(&batch, dev, state, gfp);
-	ret = batch_words(&batch, state->addr + offset, words, nr);
-	if (unlikely(ret))
-		unmark_failed(&batch, state->addr + offset, words);
-	else
-		batch.finished = nr;
-	err = batch_finish(&batch);
-	if (unlikely(err))
+	ret = batch_array(&batch, state, offset, words, nr, done);
+	err = batch_finish(&batch, ret);
+	if (unlikely(err)) {
 		clear_hull(&batch.linked, state->addr + offset, words, nr);
-	*done = batch.finished;
+		*done = 0;
+	}
 	return err ?: ret;
 }
 EXPORT_SYMBOL_GPL(dma_iova_link_pfns);
+
+/**
+ * dma_iova_link_arrays() - link the pages of several arrays of tagged PFNs
+ * @dev: device, not one that must bounce
+ * @state: the range
+ * @offset: where in the range the page of the first array's first word goes, at a page border
+ *	of IOVA; the pages of each array follow those of the one before
+ * @arrays: gives the arrays. Afterwards &dma_iova_arrays.linked says how many words, counted
+ *	from the first array's first, are as after success
+ * @gfp: how to allocate I/O page tables
+ *
+ * As dma_iova_link_pfns() for all of them, with one sync at the end: a caller can make the
+ * words in a small buffer as it goes. An array is the caller's again when the next one is
+ * asked for. Runs end at the ends of arrays. If the IOMMU fails to make entries visible
+ * (-EIO), all that lies between the first and the last page that the call linked is unlinked,
+ * &dma_iova_arrays.linked is 0, and what the arrays say of MAPPED is void.
+ *
+ * Context: as @gfp allows.
+ * Return: 0; -EEXIST, -ENOMEM, -EINVAL, -EIO; -EOPNOTSUPP if the device must bounce.
+ */
+int dma_iova_link_arrays(struct device *dev, struct dma_iova_state *state,
+			 size_t offset, struct dma_iova_arrays *arrays,
+			 gfp_t gfp)
+{
+	struct link_batch batch;
+	size_t nr, done;
+	int ret = 0, err;
+	u64 *words;
+
+	arrays->linked = 0;
+	if (dma_iova_must_bounce(dev))
+		return -EOPNOTSUPP;
+
+	batch_init(&batch, dev, state, gfp);
+	while (!ret && !arrays->last && (nr = arrays->next(arrays, &words))) {
+		ret = batch_array(&batch, state,
+				  offset + arrays->linked * PAGE_SIZE, words,
+				  nr, &done);
+		arrays->linked += done;
+	}
+	err = batch_finish(&batch, ret);
+	if (unlikely(err))
+		arrays->linked = 0;
+	return err ?: ret;
+}
+EXPORT_SYMBOL_GPL(dma_iova_link_arrays);
 
 /* Tell a caller what else went with its run. */
 static void tell_widened(struct device *dev, const struct dma_iova_state *state,
@@ -468,8 +538,8 @@ static void tell_widened(struct device *dev, const struct dma_iova_state *state,
  * @state: the range
  * @iter: gives the runs, in any order; only offset and length are read. Holes are fine
  *
- * One IOTLB flush ends the call, whatever the number of runs; on return the device cannot
- * reach any of the pages.
+ * One IOTLB flush ends the call, whatever the number of runs (the drivers of AMD and SMMU flush
+ * at gaps in between as well); on return the device cannot reach any of the pages.
  *
  * Context: any.
  */
@@ -489,7 +559,9 @@ void dma_iova_unlink_runs(struct device *dev, struct dma_iova_state *state,
 			continue;
 		asked = dma_iova_span(domain, state, run.offset, run.len);
 		got = asked;
-		dma_iova_sync_for_cpu(dev, domain, got.start, got.end,
+		/* Exactly these bytes: the granules at the ends may be others', and dirty. */
+		dma_iova_sync_for_cpu(dev, domain, state->addr + run.offset,
+				      state->addr + run.offset + run.len,
 				      DMA_BIDIRECTIONAL);
 		dma_iova_unmap_span(dev, domain, &got, &gather);
 		tell_widened(dev, state, iter, &asked, &got);
@@ -503,6 +575,24 @@ void dma_iova_unlink_runs(struct device *dev, struct dma_iova_state *state,
 }
 EXPORT_SYMBOL_GPL(dma_iova_unlink_runs);
 
+/*
+ * Let the CPU see what a device that does not snoop wrote. What it could only read is the CPU's
+ * all along, whose writes to it must not be lost.
+ */
+static void sync_words_for_cpu(struct device *dev, struct iommu_domain *domain,
+			       unsigned long iova, const u64 *words, size_t nr)
+{
+	size_t i;
+
+	if (likely(dev_is_dma_coherent(dev)))
+		return;
+	for (i = 0; i < nr; i++, iova += PAGE_SIZE)
+		if (words[i] & PFN_TAG_WRITE)
+			dma_iova_sync_for_cpu(dev, domain, iova,
+					      iova + PAGE_SIZE,
+					      DMA_FROM_DEVICE);
+}
+
 /**
  * dma_iova_unlink_pfns() - unlink the MAPPED pages of an array of tagged PFNs
  * @dev: device
@@ -511,8 +601,8 @@ EXPORT_SYMBOL_GPL(dma_iova_unlink_runs);
  * @words: one word per page; MAPPED is cleared, all else stays
  * @nr: how many words
  *
- * One IOTLB flush ends the call, whatever the number of runs; on return the device cannot
- * reach any of the pages.
+ * One IOTLB flush ends the call, as in dma_iova_unlink_runs(); on return the device cannot reach
+ * any of the pages.
  *
  * Context: any.
  * Return: what went, in bytes from the start of the range: empty, or the hull of the words
@@ -543,8 +633,7 @@ struct dma_iova_hull dma_iova_unlink_pfns(struct device *dev,
 		}
 		span.start = base + (i << PAGE_SHIFT);
 		span.end = span.start + (n << PAGE_SHIFT);
-		dma_iova_sync_for_cpu(dev, domain, span.start, span.end,
-				      DMA_BIDIRECTIONAL);
+		sync_words_for_cpu(dev, domain, span.start, &words[i], n);
 		dma_iova_unmap_span(dev, domain, &span, &gather);
 		hull.start = min(hull.start, span.start);
 		hull.end = max(hull.end, span.end);

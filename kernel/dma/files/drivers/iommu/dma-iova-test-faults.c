@@ -159,6 +159,48 @@ static int run_words_atomic(struct victim *victim)
 	return link_words(victim, GFP_ATOMIC);
 }
 
+#define ARRAY_WORDS 300 /* cuts the block */
+
+/**
+ * struct fault_arrays - the victim's words in arrays
+ * @arrays: for the call
+ * @at: the next word
+ * @end: behind the last
+ */
+struct fault_arrays {
+	struct dma_iova_arrays arrays;
+	u64 *at;
+	u64 *end;
+};
+
+static size_t next_array(struct dma_iova_arrays *arrays, u64 **words)
+{
+	struct fault_arrays *mine =
+		container_of(arrays, struct fault_arrays, arrays);
+	size_t nr = min_t(size_t, mine->end - mine->at, ARRAY_WORDS);
+
+	*words = mine->at;
+	mine->at += nr;
+	return nr;
+}
+
+static int run_arrays(struct victim *victim)
+{
+	struct ref *ref = victim->ref;
+	struct fault_arrays mine = {
+		.arrays.next = next_array,
+		.at = ref->words + FIRST,
+		.end = ref->words + FIRST + WORDS,
+	};
+	int ret;
+
+	ret = dma_iova_link_arrays(ref->device->dev, &ref->state,
+				   ref_offset(ref, FIRST), &mine.arrays,
+				   GFP_KERNEL);
+	victim->done = mine.arrays.linked;
+	return ret;
+}
+
 /* Nothing new is linked; of what was before, what lost MAPPED must be gone. */
 static void verify_unsynced(struct victim *victim)
 {
@@ -179,28 +221,59 @@ static void verify_unsynced(struct victim *victim)
 	}
 }
 
-/* The prefix is linked, and nothing behind it that was not before. */
-static void verify_words(struct victim *victim, int ret)
+/* The prefix is linked, in arrays of a length, and nothing behind it that was not before. */
+static void verify_linked(struct victim *victim, int ret, unsigned int array)
 {
 	struct ref *ref = victim->ref;
 	unsigned int i;
 	u64 wanted;
 
-	if (ret == -EIO) {
-		verify_unsynced(victim);
-	} else {
-		KUNIT_EXPECT_TRUE(ref->test, ret == 0 || ret == -ENOMEM);
-		KUNIT_EXPECT_TRUE(ref->test, ret || victim->done == WORDS);
-		ref_link_words(ref, victim->before, FIRST, victim->done);
-		for (i = 0; i < ARRAY_SIZE(victim->before); i++) {
-			wanted = victim->before[i];
-			if (ref->at[i].phys)
-				wanted |= PFN_TAG_MAPPED;
-			KUNIT_EXPECT_EQ_MSG(ref->test, ref->words[i], wanted,
-					    "word %u", i);
-		}
+	KUNIT_EXPECT_TRUE(ref->test, ret == 0 || ret == -ENOMEM);
+	KUNIT_EXPECT_TRUE(ref->test, ret || victim->done == WORDS);
+	for (i = 0; i < victim->done; i += array)
+		ref_link_words(ref, victim->before, FIRST + i,
+			       min_t(size_t, array, victim->done - i));
+	for (i = 0; i < ARRAY_SIZE(victim->before); i++) {
+		wanted = victim->before[i];
+		if (ref->at[i].phys)
+			wanted |= PFN_TAG_MAPPED;
+		KUNIT_EXPECT_EQ_MSG(ref->test, ref->words[i], wanted, "word %u",
+				    i);
 	}
-	memcpy(victim->before, ref->words, sizeof(victim->before));
+}
+
+static void verify_words(struct victim *victim, int ret)
+{
+	if (ret == -EIO)
+		verify_unsynced(victim);
+	else
+		verify_linked(victim, ret, WORDS);
+	memcpy(victim->before, victim->ref->words, sizeof(victim->before));
+}
+
+/* Where syncing failed the words say nothing: the I/O page table does. */
+static void verify_unsynced_arrays(struct victim *victim)
+{
+	struct ref *ref = victim->ref;
+	unsigned int i;
+
+	KUNIT_EXPECT_EQ(ref->test, 0, victim->done);
+	for (i = FIRST; i <= LAST; i++) {
+		ref->words[i] = victim->before[i];
+		if (iommu_iova_to_phys(ref->device->domain, ref_iova(ref, i)))
+			continue;
+		ref->words[i] &= ~PFN_TAG_MAPPED;
+		ref->at[i] = (struct ref_granule){};
+	}
+}
+
+static void verify_arrays(struct victim *victim, int ret)
+{
+	if (ret == -EIO)
+		verify_unsynced_arrays(victim);
+	else
+		verify_linked(victim, ret, ARRAY_WORDS);
+	memcpy(victim->before, victim->ref->words, sizeof(victim->before));
 }
 
 /* The same memory by runs, from the highest offset to the lowest, without a hole in between. */
@@ -332,13 +405,14 @@ static void verify_nothing(struct victim *victim, int ret)
 static const struct operation operations[] = {
 	{ "reserve", prepare_nothing, run_reserve, verify_reserve, 1 },
 	{ "try_alloc", prepare_nothing, run_try_alloc, verify_reserve, 1 },
-	{ "link_pfns", prepare_words, run_words, verify_words, 6 },
+	{ "link_pfns", prepare_words, run_words, verify_words, 4 },
 	{ "link_pfns, atomic", prepare_words, run_words_atomic, verify_words,
-	  6 },
+	  4 },
+	{ "link_arrays", prepare_words, run_arrays, verify_arrays, 6 },
 	{ "link_runs", prepare_runs, run_runs, verify_runs, 6 },
 	{ "link and sync", prepare_reserved, run_link, verify_link, 5 },
 	{ "unlink", prepare_unlink, run_unlink, verify_unlink, 0 },
-	{ "map_phys", prepare_nothing, run_map_phys, verify_nothing, 0 },
+	{ "map_phys", prepare_nothing, run_map_phys, verify_nothing, 2 },
 };
 
 static void operation_name(const struct operation *operation, char *name)

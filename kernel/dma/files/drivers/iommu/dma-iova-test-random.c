@@ -169,15 +169,20 @@ static bool fail(struct walk *walk, const char *what, u64 got, u64 wanted)
 	return false;
 }
 
-/* Write into the reference what link_pfns said it linked, and look at the words. */
+/*
+ * Write into the reference what a call said it linked of words that it got in arrays, and look
+ * at the words.
+ */
 static bool apply_words(struct walk *walk, unsigned int first, unsigned int nr,
-			unsigned int done)
+			unsigned int array, unsigned int done)
 {
 	struct ref *ref = walk->ref;
 	unsigned int i;
 	u64 wanted;
 
-	walk->large += ref_link_words(ref, walk->before, first, done);
+	for (i = 0; i < done; i += array)
+		walk->large += ref_link_words(ref, walk->before, first + i,
+					      min(array, done - i));
 	for (i = first; i < first + nr; i++) {
 		wanted = walk->before[i];
 		if (i < first + done && word_links(wanted))
@@ -189,10 +194,65 @@ static bool apply_words(struct walk *walk, unsigned int first, unsigned int nr,
 	return true;
 }
 
+/**
+ * struct word_arrays - words for dma_iova_link_arrays()
+ * @arrays: for the call
+ * @at: the next
+ * @left: how many are left
+ * @array: how many each array has, but for the last
+ * @says_last: whether the last one is said to be
+ */
+struct word_arrays {
+	struct dma_iova_arrays arrays;
+	u64 *at;
+	size_t left;
+	unsigned int array;
+	bool says_last;
+};
+
+static size_t next_array(struct dma_iova_arrays *arrays, u64 **words)
+{
+	struct word_arrays *mine =
+		container_of(arrays, struct word_arrays, arrays);
+	size_t nr = min_t(size_t, mine->left, mine->array);
+
+	*words = mine->at;
+	mine->at += nr;
+	mine->left -= nr;
+	arrays->last = !mine->left && mine->says_last;
+	return nr;
+}
+
+/* Link words, by either call. */
+static int link_words(struct walk *walk, unsigned int first, unsigned int nr,
+		      unsigned int array, size_t *done)
+{
+	struct ref *ref = walk->ref;
+	struct word_arrays mine = {
+		.arrays.next = next_array,
+		.at = ref->words + first,
+		.left = nr,
+		.array = array,
+		.says_last = chance(&walk->rnd, 50),
+	};
+	int ret;
+
+	if (array == nr)
+		return dma_iova_link_pfns(ref->device->dev, &ref->state,
+					  ref_offset(ref, first),
+					  ref->words + first, nr, done,
+					  GFP_KERNEL);
+	ret = dma_iova_link_arrays(ref->device->dev, &ref->state,
+				   ref_offset(ref, first), &mine.arrays,
+				   GFP_KERNEL);
+	*done = mine.arrays.linked;
+	return ret;
+}
+
 static bool step_link_pfns(struct walk *walk)
 {
 	struct ref *ref = walk->ref;
-	unsigned int first, nr, clash, start, i;
+	unsigned int first, nr, clash, start, array, i;
 	size_t done = SIZE_MAX;
 	int ret, wanted = 0;
 
@@ -215,14 +275,13 @@ static bool step_link_pfns(struct walk *walk)
 		walk->conflicts++;
 	}
 
-	ret = dma_iova_link_pfns(ref->device->dev, &ref->state,
-				 ref_offset(ref, first), ref->words + first, nr,
-				 &done, GFP_KERNEL);
+	array = chance(&walk->rnd, 50) ? nr : 1 + below(&walk->rnd, nr);
+	ret = link_words(walk, first, nr, array, &done);
 	if (ret != wanted)
 		return fail(walk, "link_pfns", ret, wanted);
 	if (done < start - first || done > clash - first)
 		return fail(walk, "done of link_pfns", done, start - first);
-	return apply_words(walk, first, nr, done);
+	return apply_words(walk, first, nr, array, done);
 }
 
 /* Cuts entries at the ends of the array at times: then the hull says more than was asked. */

@@ -114,7 +114,8 @@ static dma_addr_t alloc_congruent(struct iommu_domain *domain, u64 like,
  *
  * Context: sleeps. Freeing the range sleeps, too.
  * Return: 0; -ENODEV if the device maps directly, without an IOMMU; -EOPNOTSUPP if it must
- * bounce; -ENOMEM if no IOVA that it reaches is left; -EINVAL.
+ * bounce, or does not snoop the CPU's caches: memory that both use all the time has no moment
+ * at which it changes hands; -ENOMEM if no IOVA that it reaches is left; -EINVAL.
  */
 int dma_iova_reserve(struct device *dev, struct dma_iova_state *state, u64 like,
 		     size_t modulo, size_t size)
@@ -127,7 +128,7 @@ int dma_iova_reserve(struct device *dev, struct dma_iova_state *state, u64 like,
 	*state = (struct dma_iova_state){};
 	if (!use_dma_iommu(dev))
 		return dma_iova_no_range(dev);
-	if (dma_iova_must_bounce(dev))
+	if (dma_iova_must_bounce(dev) || !dev_is_dma_coherent(dev))
 		return -EOPNOTSUPP;
 	domain = iommu_get_dma_domain(dev);
 	if (!size || size >> 55 || !is_power_of_2(modulo) ||

@@ -28,11 +28,13 @@ struct iova_domain;
  */
 #define DMA_IOVA_BLOCK ((size_t)SZ_2M)
 
-/* dma-iova-window.c */
+/* dma-iova-window.c and iommu-runs.c: what dma-iommu.c calls */
 #ifdef CONFIG_DMA_IOVA
 struct dma_iova_window *dma_iova_window_create(struct iova_domain *iovad,
 					       dma_addr_t aperture_last);
 void dma_iova_window_destroy(struct dma_iova_window *window);
+int iommu_map_run(struct iommu_domain *domain, unsigned long iova,
+		  phys_addr_t paddr, size_t size, int prot, gfp_t gfp);
 #else
 static inline struct dma_iova_window *
 dma_iova_window_create(struct iova_domain *iovad, dma_addr_t aperture_last)
@@ -42,6 +44,13 @@ dma_iova_window_create(struct iova_domain *iovad, dma_addr_t aperture_last)
 
 static inline void dma_iova_window_destroy(struct dma_iova_window *window)
 {
+}
+
+static inline int iommu_map_run(struct iommu_domain *domain, unsigned long iova,
+				phys_addr_t paddr, size_t size, int prot,
+				gfp_t gfp)
+{
+	return iommu_map(domain, iova, paddr, size, prot, gfp);
 }
 #endif
 dma_addr_t dma_iova_window_alloc(struct dma_iova_window *window, u64 like,

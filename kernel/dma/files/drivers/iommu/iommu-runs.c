@@ -68,6 +68,9 @@ static int map_run_by_pages(struct iommu_domain *domain,
 	size_t at, len, got;
 	int ret;
 
+	/* Physical 0 is what iova_to_phys() says of a hole: it would never be found again. */
+	if (!run->paddr)
+		return -EINVAL;
 	if (any_mapped(domain, run))
 		return -EEXIST;
 
@@ -250,4 +253,44 @@ int iommu_sync_map(struct iommu_domain *domain, unsigned long iova, size_t size)
 	if (!domain->ops->iotlb_sync_map)
 		return 0;
 	return domain->ops->iotlb_sync_map(domain, iova, size);
+}
+
+/**
+ * iommu_map_run() - iommu_map(), the way that the driver maps runs if it does
+ * @domain: a paging domain
+ * @iova: first IOVA, aligned to the granule
+ * @paddr: first physical address, aligned to the granule
+ * @size: bytes, a multiple of the granule
+ * @prot: IOMMU_READ and friends
+ * @gfp: how to allocate tables
+ *
+ * For one-shot mappings: one walk of the I/O page table, and no search for page sizes, which
+ * costs as much again.
+ *
+ * Context: as @gfp allows. The caller owns the IOVAs.
+ * Return: 0 with the entries visible to the hardware, or an error with nothing mapped.
+ */
+int iommu_map_run(struct iommu_domain *domain, unsigned long iova,
+		  phys_addr_t paddr, size_t size, int prot, gfp_t gfp)
+{
+	const struct iommu_run_ops *ops = domain->ops->run_ops;
+	struct iommu_run run = {
+		.iova = iova,
+		.paddr = paddr,
+		.size = size,
+		.prot = prot,
+	};
+	struct iommu_map_cursor cursor = {};
+	unsigned int done;
+	int ret;
+
+	if (!ops || !ops->map_runs)
+		return iommu_map(domain, iova, paddr, size, prot, gfp);
+	ret = iommu_map_runs(domain, &cursor, &run, 1, gfp, &done);
+	if (ret)
+		return ret;
+	ret = iommu_sync_map(domain, iova, size);
+	if (unlikely(ret))
+		iommu_unmap(domain, iova, size);
+	return ret;
 }

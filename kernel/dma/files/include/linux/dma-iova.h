@@ -140,6 +140,21 @@ struct dma_iova_iter {
 };
 
 /**
+ * struct dma_iova_arrays - where a call that links pages takes its arrays of words from
+ * @next: gives the next array and returns how many words it has, 0 at the end; must not
+ *	sleep if the call may not
+ * @last: @next sets it if it gave the last array, which spares it a call; false at first
+ * @linked: out: words, of all arrays from the first on, that are as after success
+ *
+ * Embed it in a structure with the walk's position and the buffer.
+ */
+struct dma_iova_arrays {
+	size_t (*next)(struct dma_iova_arrays *arrays, u64 **words);
+	bool last;
+	size_t linked;
+};
+
+/**
  * struct dma_iova_hull - bytes of a range, from the lowest to the highest
  * @start: offset of the first
  * @end: offset behind the last; equal to @start if there are none
@@ -215,6 +230,9 @@ void dma_iova_unlink_runs(struct device *dev, struct dma_iova_state *state,
 int dma_iova_link_pfns(struct device *dev, struct dma_iova_state *state,
 		       size_t offset, u64 *words, size_t nr, size_t *done,
 		       gfp_t gfp);
+int dma_iova_link_arrays(struct device *dev, struct dma_iova_state *state,
+			 size_t offset, struct dma_iova_arrays *arrays,
+			 gfp_t gfp);
 struct dma_iova_hull dma_iova_unlink_pfns(struct device *dev,
 					  struct dma_iova_state *state,
 					  size_t offset, u64 *words, size_t nr);
@@ -275,6 +293,7 @@ static inline int dma_iova_link_runs(struct device *dev,
 				     struct dma_iova_state *state,
 				     struct dma_iova_iter *iter, gfp_t gfp)
 {
+	iter->runs = 0;
 	return -EOPNOTSUPP;
 }
 
@@ -289,6 +308,15 @@ static inline int dma_iova_link_pfns(struct device *dev,
 				     size_t offset, u64 *words, size_t nr,
 				     size_t *done, gfp_t gfp)
 {
+	*done = 0;
+	return -EOPNOTSUPP;
+}
+
+static inline int
+dma_iova_link_arrays(struct device *dev, struct dma_iova_state *state,
+		     size_t offset, struct dma_iova_arrays *arrays, gfp_t gfp)
+{
+	arrays->linked = 0;
 	return -EOPNOTSUPP;
 }
 

@@ -79,11 +79,14 @@ EXPORT_SYMBOL_GPL(dma_need_unmap);
  * dma_iova_no_range() - why a device that is not behind an IOMMU has no ranges
  * @dev: device
  *
- * Return: -ENODEV if it reaches all memory directly, -EOPNOTSUPP if it must bounce.
+ * Return: -ENODEV if it reaches all memory directly, -EOPNOTSUPP if it must bounce or does not
+ * snoop the CPU's caches.
  */
 int dma_iova_no_range(struct device *dev)
 {
-	if (is_swiotlb_force_bounce(dev) || dma_addressing_limited(dev))
+	if (is_swiotlb_force_bounce(dev) || dma_addressing_limited(dev) ||
+	    !dev_is_dma_coherent(dev))
 		return -EOPNOTSUPP;
 	return -ENODEV;
 }
+EXPORT_SYMBOL_GPL(dma_iova_no_range);

@@ -426,8 +426,13 @@ static bool may_use_sgls(struct nvme_dma *dma, struct request *req)
  * at the end: the second PRP of two pages would be taken for a list. Data and integrity data
  * are described alike.
  */
-static bool must_use_sgls(struct nvme_dma *dma, struct request *req)
+static __always_inline bool must_use_sgls(struct nvme_dma *dma,
+					  struct request *req)
 {
+	/* What is asked of every request first: nothing of the controller. */
+	if (likely(!(nvme_req(req)->flags & NVME_REQ_USERCMD) &&
+		   req->nr_integrity_segments <= 1))
+		return false;
 	return may_use_sgls(dma, req) &&
 	       (metadata_uses_sgls(dma, req) ||
 		nvme_req(req)->flags & NVME_REQ_USERCMD);
@@ -462,7 +467,7 @@ enum nvme_one_segment {
 };
 
 /* Asked once for a request: the threshold may change at any time. */
-static enum nvme_one_segment
+static __always_inline enum nvme_one_segment
 choose_for_one(struct nvme_dma *dma, struct request *req, u64 addr, u32 len)
 {
 	if (must_use_sgls(dma, req))

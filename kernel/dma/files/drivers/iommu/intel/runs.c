@@ -157,6 +157,8 @@ static int entry_level(struct leaf_writer *writer, unsigned long iov_pfn,
 	unsigned long bits = iov_pfn | pfn;
 	int level = 1;
 
+	if (likely(nr < level_size(2)))
+		return 1;
 	while (level <= writer->domain->iommu_superpage &&
 	       nr >= level_size(level + 1) &&
 	       !(bits & (level_size(level + 1) - 1)) &&
@@ -270,19 +272,18 @@ static long write_leaf(struct leaf_writer *writer, unsigned long iov_pfn,
 
 /*
  * The bits of an entry beside its address, 0 if the domain cannot have such
- * rights. A second-level entry may be write-only; a first-level one cannot. As in this
- * driver's map_pages(), write-only stays so also where the hardware then faults on reads of
- * no bytes (without the ZLR capability): rights are the caller's, never widened here.
+ * rights. What can be written can be read, as in this driver's map_pages(): devices read
+ * back what they wrote, and hardware without the ZLR capability faults on reads of no bytes.
  */
 static u64 entry_attr(struct dmar_domain *domain, int prot)
 {
-	u64 attr = 0;
+	u64 attr = DMA_PTE_READ;
 
-	if (prot & IOMMU_READ)
-		attr |= DMA_PTE_READ;
+	if (!(prot & (IOMMU_READ | IOMMU_WRITE)))
+		return 0;
 	if (prot & IOMMU_WRITE)
 		attr |= DMA_PTE_WRITE;
-	if (!attr || (domain->nested_parent && !(attr & DMA_PTE_WRITE)))
+	else if (domain->nested_parent)
 		return 0;
 	if (domain->set_pte_snp)
 		attr |= DMA_PTE_SNP;
@@ -372,10 +373,9 @@ static int intel_iommu_map_runs(struct iommu_domain *domain,
 		if (unlikely(ret))
 			break;
 	}
-	if (i)
-		dmar_domain->max_addr =
-			max(dmar_domain->max_addr,
-			    runs[i - 1].iova + runs[i - 1].size);
+	/* Written only where it grows: all CPUs read this. */
+	if (i && runs[i - 1].iova + runs[i - 1].size > dmar_domain->max_addr)
+		dmar_domain->max_addr = runs[i - 1].iova + runs[i - 1].size;
 	writer_flush(&writer);
 	*done = i;
 	return ret;
