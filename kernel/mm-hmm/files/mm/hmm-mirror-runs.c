@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Copyright (c) 2026 The Twostep authors
+ *
+ * The HMM mirror: runs of neighbouring pages (linux/hmm-mirror.h).
+ *
+ * The walk goes from block to block as the table gives them, and inside a block from word
+ * to word. A huge block is one step. A run goes on in the next block if that is the
+ * neighbour.
+ */
+
+#include <linux/export.h>
+#include <linux/hmm-mirror.h>
+#include <linux/mm.h>
+
+#define PAGES PFN_TABLE_BLOCK_PAGES
+
+static void next_block(struct hmm_mirror_iter *iter)
+{
+	u64 first = hmm_mirror_index(iter->mirror, iter->start);
+
+	iter->slot = pfn_table_next(&iter->blocks);
+	iter->i = 0;
+	if (iter->slot &&
+	    pfn_table_slot_block(iter->slot) == first >> PFN_TABLE_BLOCK_ORDER)
+		iter->i = first & (PAGES - 1);
+}
+
+/* Behind the last page of the range in the block at hand. */
+static unsigned int block_end(const struct hmm_mirror_iter *iter)
+{
+	u64 last = hmm_mirror_index(iter->mirror, iter->end - 1);
+
+	if (pfn_table_slot_block(iter->slot) == last >> PFN_TABLE_BLOCK_ORDER)
+		return (last & (PAGES - 1)) + 1;
+	return PAGES;
+}
+
+static unsigned long page_addr(const struct hmm_mirror_iter *iter)
+{
+	u64 block = pfn_table_slot_block(iter->slot);
+
+	return iter->mirror->base + block * PFN_TABLE_BLOCK_SIZE +
+	       iter->i * PAGE_SIZE;
+}
+
+static bool wanted(const struct hmm_mirror_iter *iter, u64 word)
+{
+	return word && (word & iter->want) == iter->want;
+}
+
+/* Go to the first wanted page from here on. Returns its word, 0 if there is none. */
+static u64 find_wanted(struct hmm_mirror_iter *iter)
+{
+	unsigned int end;
+	u64 word;
+
+	for (; iter->slot; next_block(iter)) {
+		end = block_end(iter);
+		if (!pfn_table_slot_split(iter->slot)) {
+			word = pfn_table_slot_word(iter->slot, iter->i);
+			if (iter->i < end && wanted(iter, word))
+				return word;
+			continue;
+		}
+		for (; iter->i < end; iter->i++) {
+			word = READ_ONCE(iter->slot->words[iter->i]);
+			if (wanted(iter, word))
+				return word;
+		}
+	}
+	return 0;
+}
+
+/* Whether the page at hand goes on with a run of @nr pages. */
+static bool goes_on(const struct hmm_mirror_iter *iter, u64 first, u64 nr)
+{
+	u64 word = pfn_table_slot_word(iter->slot, iter->i);
+
+	if (!wanted(iter, word))
+		return false;
+	if (iter->same & PFN_TAG_PFN)
+		word -= nr;
+	return !((word ^ first) & iter->same);
+}
+
+/* Take the pages of the block at hand that go on with a run. Returns true if all do. */
+static bool take_pages(struct hmm_mirror_iter *iter, struct hmm_mirror_run *run)
+{
+	unsigned int end = block_end(iter);
+
+	while (iter->i < end) {
+		if (!goes_on(iter, run->word, run->nr))
+			return false;
+		if (!pfn_table_slot_split(iter->slot)) {
+			run->nr += end - iter->i;
+			iter->i = end;
+			return true;
+		}
+		run->nr++;
+		iter->i++;
+	}
+	return true;
+}
+
+/**
+ * hmm_mirror_runs() - begin a walk over the runs of a range
+ * @iter: the walk
+ * @mirror: the mirror, locked at least shared until the end of the walk
+ * @start: first address; what is outside the mirror's range is left out
+ * @end: behind the last
+ * @want: see &struct hmm_mirror_iter
+ * @same: see &struct hmm_mirror_iter
+ *
+ * May be called again on the same walk, to begin anew.
+ */
+void hmm_mirror_runs(struct hmm_mirror_iter *iter, struct hmm_mirror *mirror,
+		     unsigned long start, unsigned long end, u64 want, u64 same)
+{
+	lockdep_assert_held(&mirror->lock);
+	iter->mirror = mirror;
+	iter->start = max(start & PAGE_MASK, mirror->start);
+	iter->end = end < mirror->end ? PAGE_ALIGN(end) : mirror->end;
+	iter->want = want;
+	iter->same = same;
+	iter->slot = NULL;
+	iter->i = 0;
+	if (iter->start >= iter->end)
+		return;
+	pfn_table_iter_init(&iter->blocks, &mirror->table,
+			    hmm_mirror_index(mirror, iter->start) >>
+				    PFN_TABLE_BLOCK_ORDER,
+			    hmm_mirror_index(mirror, iter->end - 1) >>
+				    PFN_TABLE_BLOCK_ORDER);
+	next_block(iter);
+}
+EXPORT_SYMBOL_GPL(hmm_mirror_runs);
+
+/**
+ * hmm_mirror_next_run() - the next run of a walk
+ * @iter: the walk
+ * @run: out: the run
+ *
+ * Return: false at the end.
+ */
+bool hmm_mirror_next_run(struct hmm_mirror_iter *iter,
+			 struct hmm_mirror_run *run)
+{
+	unsigned long behind;
+
+	run->word = find_wanted(iter);
+	if (!run->word)
+		return false;
+	run->addr = page_addr(iter);
+	run->nr = 0;
+	while (take_pages(iter, run)) {
+		next_block(iter);
+		behind = run->addr + run->nr * PAGE_SIZE;
+		if (!iter->slot || !iter->blocks.ordered ||
+		    page_addr(iter) != behind)
+			break;
+	}
+	return true;
+}
+EXPORT_SYMBOL_GPL(hmm_mirror_next_run);
