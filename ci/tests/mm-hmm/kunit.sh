@@ -7,7 +7,7 @@ kunit() {
 	local glob=$1 suites=$2 seed=${TEST_SEED:-$((RANDOM + 1))} steps=600 table=4000
 	shift 2
 	# Its checkers make every step ten times as long.
-	[ "$KERNEL" != debug ] || steps=120 table=1000
+	[ "$KERNEL" != debug ] || steps=60 table=1000
 	echo "# seed $seed (TEST_SEED sets it)"
 	ci/vm --kernel "$KERNEL" --mem 2G --timeout 280 --append "kunit.enable=1 kunit.filter_glob=$glob" \
 		--append "hmm_mirror_test.seed=$seed hmm_mirror_test.steps=$steps" \

@@ -230,7 +230,8 @@ static void replace_page(struct hmm_mirror *mirror)
 	if (!collisions)
 		return;
 	collisions--;
-	process_replace(mock->test, address(mock, 3));
+	process_replace(mock->test, address(mock, 3),
+			hmm_mirror_plant.unchecked);
 }
 
 static void plant(struct mock *mock, unsigned int times, bool unchecked)

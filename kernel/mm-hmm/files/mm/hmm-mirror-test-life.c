@@ -301,7 +301,7 @@ static void move_page(struct hmm_mirror *mirror)
 {
 	struct mock *mock = to_mock(mirror);
 
-	process_replace(mock->test, address(mock, to_move));
+	process_replace(mock->test, address(mock, to_move), true);
 }
 
 /* No way leads here but a bug, so one is planted: words of pages that are gone. */

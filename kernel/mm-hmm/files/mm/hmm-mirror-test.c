@@ -382,14 +382,20 @@ static void mock_zap(struct hmm_mirror *mirror, struct hmm_mirror_iter *runs)
 	spin_unlock(&mock->lock);
 }
 
+static void put_page_action(void *page)
+{
+	put_page(page);
+}
+
 /**
  * process_replace() - give the process another page in place of one
  * @test: the case
  * @addr: its address
+ * @keep: keep the old one until the case ends: it will be used though it is gone
  *
  * The old page is held meanwhile, or it would be the very one that comes.
  */
-void process_replace(struct kunit *test, unsigned long addr)
+void process_replace(struct kunit *test, unsigned long addr, bool keep)
 {
 	u64 word = process_word(addr);
 	struct page *old = pfn_to_page(word & PFN_TAG_PFN);
@@ -398,7 +404,12 @@ void process_replace(struct kunit *test, unsigned long addr)
 	get_page(old);
 	process_advise(test, addr, 1, MADV_DONTNEED);
 	process_touch(test, addr, 1);
-	put_page(old);
+	if (!keep)
+		put_page(old);
+	else
+		KUNIT_ASSERT_EQ(test, 0,
+				kunit_add_action_or_reset(test, put_page_action,
+							  old));
 }
 
 /**

@@ -91,7 +91,7 @@ void process_advise(struct kunit *test, unsigned long addr, unsigned int pages,
 		    int advice);
 void process_protect(struct kunit *test, unsigned long addr, unsigned int pages,
 		     bool write);
-void process_replace(struct kunit *test, unsigned long addr);
+void process_replace(struct kunit *test, unsigned long addr, bool keep);
 u64 process_word(unsigned long addr);
 
 struct mock *mock_create(struct kunit *test);

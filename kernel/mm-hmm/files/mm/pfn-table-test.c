@@ -520,8 +520,9 @@ static void each_failing_step_is_harmless(struct kunit *test)
 				KUNIT_EXPECT_EQ(test, ret, 0);
 				break;
 			}
-			KUNIT_EXPECT_EQ(test, ret, -ENOMEM);
-			failed++;
+			/* Or the slots came from elsewhere. */
+			KUNIT_EXPECT_TRUE(test, ret == -ENOMEM || !ret);
+			failed += !!ret;
 			ref_holds(ref);
 		}
 		current->fail_nth = 0;
