@@ -33,6 +33,7 @@ BLOCK = int(sys.argv[2])
 SHARE = int(sys.argv[3])
 NR = 16  # blocks in a command of our own, with 8 bytes of information each
 EVENT = TRACING / "events/nvme_pci/nvme_dma_map_metadata"
+COMPLETE = TRACING / "events/nvme/nvme_complete_rq"
 
 
 def fio(disk: Path, kind: str) -> None:
@@ -47,6 +48,12 @@ def fio(disk: Path, kind: str) -> None:
     run(*common, f"--name={kind}-cached", "--rw=write", *job)
     drop_cache(disk)
     run(*common, f"--name={kind}-cached", "--rw=write", *job[:-1], "--verify_only=1")
+
+
+def none_refused() -> None:
+    """The driver tries again what the controller refuses, and then the tags may be right."""
+    refused = [line for line in (TRACING / "trace").open() if " nvme_complete_rq: " in line]
+    expect(not refused, f"{len(refused)} commands were refused, the first: {refused[:1]}")
 
 
 def passed_through(disk: Path, folder: Path, rng: random.Random) -> None:
@@ -108,6 +115,7 @@ def main() -> None:
     """With PRPs, then with SGLs."""
     rng = random.Random(SEED)
     EVENT.joinpath("enable").write_text("1")
+    COMPLETE.joinpath("filter").write_text("status != 0")
     controller = Controller("integrity")
     folder = Path(f"/sys/block/{controller.disk.name}/integrity")
     profile = (folder / "format").read_text().strip()
@@ -115,7 +123,10 @@ def main() -> None:
     segments = int((controller.queue / "max_integrity_segments").read_text())
     for kind, threshold in {"prp": 0, "sgl": 1}.items():
         set_sgl_threshold(threshold)
+        COMPLETE.joinpath("enable").write_text("1")
         fio(controller.disk, kind)
+        none_refused()
+        COMPLETE.joinpath("enable").write_text("0")
         with tempfile.TemporaryDirectory() as files:
             passed_through(controller.disk, Path(files), rng)
         scattered(controller.disk, rng)

@@ -48,6 +48,17 @@ THRESHOLDS = {"prp": 0, "sgl": 1}
 STEPS = ("write", "read", "randrw")
 
 
+BUFFERS = Path("/dev/shm/fio")
+
+
+def scatter_buffers(size: int) -> None:
+    """The memory that fio moves data to and from: another file has each page's neighbour."""
+    with BUFFERS.open("wb", 0) as file, BUFFERS.with_suffix(".gaps").open("wb", 0) as gaps:
+        for _ in range(0, size, PAGE):
+            file.write(bytes(PAGE))
+            gaps.write(bytes(PAGE))
+
+
 def jobs(disk: Path, seed: int) -> str:
     """fio's job file: for each way and size write and verify, read verifying, mix."""
     lines = [
@@ -58,13 +69,18 @@ def jobs(disk: Path, seed: int) -> str:
         for size, amount in SIZES.items():
             amount = max(amount // SHARE, -(-2 * size // 1024))
             for name in STEPS:
+                # fio may remove the file of its memory when the job ends.
+                memory = BUFFERS.with_suffix(f".{way}-{size}-{name}")
+                memory.unlink(missing_ok=True)
+                os.link(BUFFERS, memory)
                 lines += [f"[{way}-{size}-{name}]", "stonewall", f"rw={name}", f"bs={size}"]
-                lines += [f"size={amount}k", *options.split()]
+                lines += [f"size={amount}k", f"iomem=mmapshared:{memory}", *options.split()]
     return "\n".join(lines) + "\n"
 
 
 def fio(disk: Path, seed: int) -> None:
     """All jobs, in one process."""
+    links = counters()["links"]
     with tempfile.NamedTemporaryFile("w", suffix=".fio") as file:
         file.write(jobs(disk, seed))
         file.flush()
@@ -74,6 +90,8 @@ def fio(disk: Path, seed: int) -> None:
     expect(len(ended) == number, f"{len(ended)} jobs ended instead of {number}: {said[-1000:]}")
     bad = [line for line in ended if line.split(";")[4] != "0"]
     expect(not bad, f"jobs with errors: {bad[:3]}")
+    links = counters()["links"] - links
+    expect(links > 1000 // SHARE or not BEHIND_IOMMU, f"fio's memory is contiguous: {links} links")
 
 
 def planted(disk: Path, seed: int) -> None:
@@ -231,6 +249,7 @@ def main() -> None:
     expect(controller.domain() == DOMAIN, f"the IOMMU domain is {controller.domain()}")
     if BOUNCES:
         (SWIOTLB / "io_tlb_used_hiwater").write_text("0")
+    scatter_buffers(12 << 20)
     nothing_left(controller)
     before = counters()
     for kind, threshold in THRESHOLDS.items():
