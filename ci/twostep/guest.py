@@ -14,10 +14,17 @@ from twostep.problem import Problem
 GUEST = SRC / "ci/guest"
 
 
-def program(source: Path, *flags: str) -> Path:
-    """SOURCE, a C program of ours, compiled; kept in the cache by its content."""
+def program(source: Path, *flags: str, includes: tuple[Path, ...] = ()) -> Path:
+    """SOURCE, a C program of ours, compiled; kept in the cache by its content.
+
+    With the headers beside it and in the folders INCLUDES.
+    """
     name = source.stem
-    folder = CACHE / "program" / f"{name}-{key([file_digest(source), lab_key(), *flags])}"
+    headers = [
+        header for place in (source.parent, *includes) for header in sorted(place.glob("*.h"))
+    ]
+    contents = [file_digest(file) for file in (source, *headers)]
+    folder = CACHE / "program" / f"{name}-{key([*contents, lab_key(), *flags])}"
     binary = folder / name
     if not binary.exists():
         with locked(folder, f"compiling {source.name}"):
@@ -25,7 +32,7 @@ def program(source: Path, *flags: str) -> Path:
             new = folder / f"{name}.new"
             compiler = ["gcc", "-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror"]
             result = subprocess.run(
-                [*compiler, "-o", str(new), str(source), *flags],
+                [*compiler, *(f"-I{place}" for place in includes), "-o", new, source, *flags],
                 stderr=subprocess.PIPE,
                 text=True,
                 check=False,
@@ -45,6 +52,10 @@ def guest_folder(machine: Machine, folder: Path) -> Path:
     programs = folder / "bin"
     programs.mkdir()
     shutil.copy(program(SRC / "userspace/odp-tests/rdma-data.c", "-libverbs"), programs)
+    abi = SRC / "kernel/infiniband/files/drivers/infiniband/sw/odp_test"
+    for name in ("umem-features", "umem-walk"):
+        source = SRC / f"userspace/umem-tests/{name}.c"
+        shutil.copy(program(source, "-pthread", includes=(abi,)), programs)
     words = [os.fsencode(word) + b"\0" for word in machine.command]
     (folder / "command").write_bytes(b"".join(words))
     settings = {

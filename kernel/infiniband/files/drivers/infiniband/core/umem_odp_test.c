@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Copyright (c) 2026 The Twostep authors
+ *
+ * KUnit tests of on-demand paging umems: runs of pages as entries of a device (umem_odp.h).
+ * No device, no process.
+ *
+ * The reference is a plain array that says of each page whether it is in the run. An entry is
+ * to be filled if all of its pages are, and to be zapped if any is.
+ *
+ * Parameter: ib_uverbs.odp_test_seed, 0 for a new one each time.
+ */
+
+#include <kunit/test.h>
+#include <linux/mm.h>
+#include <linux/moduleparam.h>
+#include <linux/prandom.h>
+#include <linux/random.h>
+
+#include "umem_odp.h"
+
+static ulong odp_test_seed;
+module_param(odp_test_seed, ulong, 0644);
+MODULE_PARM_DESC(odp_test_seed,
+		 "seed of the on-demand paging tests, 0: a new one each time");
+
+#define PAGES 2048
+#define ROUNDS 2000
+#define BASE 0x7f1200000000UL
+
+/**
+ * struct pages - some neighbouring pages
+ * @rnd: where chance comes from
+ * @shift: log2 of the bytes of an entry
+ * @there: whether a page is in a run
+ * @named: whether the entry of a page was named
+ */
+struct pages {
+	struct rnd_state rnd;
+	unsigned int shift;
+	bool there[PAGES];
+	bool named[PAGES];
+};
+
+static u32 below(struct rnd_state *rnd, u32 n)
+{
+	return prandom_u32_state(rnd) % n;
+}
+
+static struct pages *pages_create(struct kunit *test)
+{
+	struct pages *pages = kunit_kzalloc(test, sizeof(*pages), GFP_KERNEL);
+	u64 chosen = odp_test_seed ?: get_random_u32();
+
+	KUNIT_ASSERT_NOT_NULL(test, pages);
+	kunit_info(test, "seed %llu", chosen);
+	prandom_seed_state(&pages->rnd, chosen);
+	return pages;
+}
+
+static void pages_draw(struct pages *pages)
+{
+	static const unsigned int shifts[] = { 0, 0, 2, PFN_TABLE_BLOCK_ORDER };
+	struct rnd_state *rnd = &pages->rnd;
+	unsigned int i, left = 0;
+	bool there = false;
+
+	pages->shift = PAGE_SHIFT + shifts[below(rnd, ARRAY_SIZE(shifts))];
+	for (i = 0; i < PAGES; i++) {
+		if (!left--) {
+			left = below(rnd, 4) ? below(rnd, 6) : below(rnd, 1500);
+			there = !there;
+		}
+		pages->there[i] = there;
+	}
+	memset(pages->named, 0, sizeof(pages->named));
+}
+
+/* The run that begins at page @i or behind it. Returns the page behind the run. */
+static unsigned int pages_run(const struct pages *pages, unsigned int i,
+			      struct ib_umem_odp_run *run)
+{
+	unsigned int first;
+
+	while (i < PAGES && !pages->there[i])
+		i++;
+	first = i;
+	while (i < PAGES && pages->there[i])
+		i++;
+	*run = (struct ib_umem_odp_run){
+		.addr = BASE + first * PAGE_SIZE,
+		.len = (i - first) * PAGE_SIZE,
+	};
+	return i;
+}
+
+/* Each page at most once. */
+static void pages_name(struct kunit *test, struct pages *pages,
+		       const struct ib_umem_odp_run *run)
+{
+	unsigned int i = (run->addr - BASE) >> PAGE_SHIFT;
+	unsigned int behind = i + (run->len >> PAGE_SHIFT);
+
+	KUNIT_ASSERT_GT(test, run->len, 0);
+	KUNIT_ASSERT_LE(test, behind, PAGES);
+	for (; i < behind; i++) {
+		KUNIT_ASSERT_FALSE(test, pages->named[i]);
+		pages->named[i] = true;
+	}
+}
+
+/* How many pages of the entry of page @i are there. */
+static unsigned int pages_in_entry(const struct pages *pages, unsigned int i)
+{
+	unsigned int per_entry = BIT(pages->shift - PAGE_SHIFT);
+	unsigned int end = ALIGN_DOWN(i, per_entry) + per_entry, n = 0;
+
+	for (i = end - per_entry; i < end; i++)
+		n += pages->there[i];
+	return n;
+}
+
+static void whole_entries_are_filled(struct kunit *test)
+{
+	struct pages *pages = pages_create(test);
+	unsigned int round, i, per_entry;
+	struct ib_umem_odp_run run;
+	dma_addr_t dma;
+
+	for (round = 0; round < ROUNDS; round++) {
+		pages_draw(pages);
+		per_entry = BIT(pages->shift - PAGE_SHIFT);
+		dma = (dma_addr_t)prandom_u32_state(&pages->rnd)
+		      << pages->shift;
+		for (i = 0; i < PAGES;) {
+			i = pages_run(pages, i, &run);
+			run.dma = run.addr - BASE + dma;
+			if (!run.len || !umem_odp_trim(&run, pages->shift))
+				continue;
+			KUNIT_ASSERT_EQ(test, run.dma, run.addr - BASE + dma);
+			pages_name(test, pages, &run);
+		}
+		for (i = 0; i < PAGES; i++)
+			KUNIT_ASSERT_EQ(test, pages->named[i],
+					pages_in_entry(pages, i) == per_entry);
+	}
+}
+
+static void entries_need_an_aligned_address(struct kunit *test)
+{
+	struct ib_umem_odp_run run = {
+		.addr = BASE,
+		.len = 4 * PFN_TABLE_BLOCK_SIZE,
+		.dma = PAGE_SIZE,
+	};
+
+	KUNIT_EXPECT_FALSE(
+		test, umem_odp_trim(&run, PAGE_SHIFT + PFN_TABLE_BLOCK_ORDER));
+	run.dma = 0;
+	KUNIT_EXPECT_TRUE(
+		test, umem_odp_trim(&run, PAGE_SHIFT + PFN_TABLE_BLOCK_ORDER));
+}
+
+static void touched_entries_are_zapped_once(struct kunit *test)
+{
+	struct pages *pages = pages_create(test);
+	struct ib_umem_odp_run run, last;
+	unsigned int round, i;
+
+	for (round = 0; round < ROUNDS; round++) {
+		pages_draw(pages);
+		last = (struct ib_umem_odp_run){};
+		for (i = 0; i < PAGES;) {
+			i = pages_run(pages, i, &run);
+			if (run.len &&
+			    umem_odp_widen(&run, &last, pages->shift))
+				pages_name(test, pages, &run);
+		}
+		for (i = 0; i < PAGES; i++)
+			KUNIT_ASSERT_EQ(test, pages->named[i],
+					!!pages_in_entry(pages, i));
+	}
+}
+
+/* Of a large part of an address space the blocks come in any order. */
+static void blocks_are_zapped_in_any_order(struct kunit *test)
+{
+	const unsigned int shift = PAGE_SHIFT + PFN_TABLE_BLOCK_ORDER;
+	static const unsigned int order[] = { 3, 0, 2, 1 };
+	struct pages *pages = pages_create(test);
+	struct ib_umem_odp_run run, last = {};
+	unsigned int i, first;
+
+	for (i = 0; i < ARRAY_SIZE(order) * 2; i++) {
+		/* Two runs in each block, apart from each other. */
+		first = order[i / 2] * PFN_TABLE_BLOCK_PAGES + i % 2 * 100;
+		run = (struct ib_umem_odp_run){
+			.addr = BASE + first * PAGE_SIZE,
+			.len = 50 * PAGE_SIZE,
+		};
+		if (umem_odp_widen(&run, &last, shift))
+			pages_name(test, pages, &run);
+	}
+	for (i = 0; i < PAGES; i++)
+		KUNIT_EXPECT_TRUE(test, pages->named[i]);
+}
+
+static struct kunit_case cases[] = {
+	KUNIT_CASE(whole_entries_are_filled),
+	KUNIT_CASE(entries_need_an_aligned_address),
+	KUNIT_CASE(touched_entries_are_zapped_once),
+	KUNIT_CASE(blocks_are_zapped_in_any_order),
+	{}
+};
+
+static struct kunit_suite suite = {
+	.name = "umem_odp",
+	.test_cases = cases,
+};
+
+kunit_test_suite(suite);
