@@ -371,7 +371,7 @@ static int batch_words(struct link_batch *batch, unsigned long iova, u64 *words,
 		n = 1;
 		if (!pfn_tag_linkable(words[i]))
 			continue;
-		if (takes_words) {
+		if (takes_words && batch->cursor.leaf) {
 			n = leaf_words(batch, iova + i * PAGE_SIZE, &words[i],
 				       nr - i);
 			if (n) {
