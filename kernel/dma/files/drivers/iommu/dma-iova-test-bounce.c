@@ -132,7 +132,7 @@ static void expect_stored(struct kunit *test, const u8 *memory, size_t offset,
 	KUNIT_EXPECT_TRUE(test,
 			  untouched(memory + offset + size, memory + WINDOW));
 	for (i = offset; i < offset + size; i++)
-		wrong += memory[i] != (u8)(WRITER_WORD >> 8 * (i % 4));
+		wrong += memory[i] != (u8)(IOMMU_TESTDEV_WORD >> 8 * (i % 4));
 	KUNIT_EXPECT_EQ_MSG(test, wrong, 0, "bytes of %zu at %zu", size,
 			    offset);
 }

@@ -481,13 +481,13 @@ static void each_failing_step_is_undone(struct kunit *test)
 	KUNIT_ASSERT_NOT_NULL(test, tried);
 	victim->pool = pool_create(test);
 	/* dma-debug says aloud that it ran out of memory. */
-	expect_faults_begin();
+	iommu_testdev_faults_begin();
 	KUNIT_EXPECT_GE(test, sweep(test, operation, victim, tried),
 			operation->least);
 	pages = table_pages();
 	if (!test->status)
 		sweep(test, operation, victim, tried);
-	expect_faults_end();
+	iommu_testdev_faults_end();
 	KUNIT_EXPECT_EQ(test, pages, table_pages());
 }
 

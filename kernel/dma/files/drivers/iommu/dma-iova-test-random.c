@@ -611,7 +611,7 @@ static const struct {
  * @seed: what decides
  * @count: how many steps
  *
- * Between expect_faults_begin() and expect_faults_end(). Leaves links in the range.
+ * Between iommu_testdev_faults_begin() and iommu_testdev_faults_end(). Leaves links in the range.
  *
  * Return: whether the reference held throughout.
  */
@@ -683,9 +683,9 @@ static void random_steps_match_the_reference(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, 0,
 			ref_reserve(ref, shape->like, shape->modulo,
 				    shape->size ?: huge_size(), 0));
-	expect_faults_begin();
+	iommu_testdev_faults_begin();
 	random_operations(ref, pool, test_seed(test), test_steps());
-	expect_faults_end();
+	iommu_testdev_faults_end();
 	kunit_info(test, "IOVA %llx, %u of %u granules still linked",
 		   (u64)ref->state.addr, ref_linked(ref), ref->nr);
 	ref_destroy(ref);

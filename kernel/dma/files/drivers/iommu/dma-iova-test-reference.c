@@ -431,7 +431,7 @@ bool ref_holds(const struct ref *ref, const char *after)
  * @i: the granule, which is memory if it is linked
  * @at: offset of the word in it
  *
- * Between expect_faults_begin() and expect_faults_end().
+ * Between iommu_testdev_faults_begin() and iommu_testdev_faults_end().
  *
  * Return: whether the word arrived if the device has the right, and did not otherwise.
  */
@@ -448,7 +448,8 @@ bool ref_probe(struct ref *ref, unsigned int i, u32 at)
 	got = writer_stores(ref->device, ref_iova(ref, i) + at,
 			    granule->phys + at, sizeof(*word));
 	if (got != wanted ||
-	    (word && READ_ONCE(*word) != (wanted ? before : WRITER_WORD))) {
+	    (word &&
+	     READ_ONCE(*word) != (wanted ? before : IOMMU_TESTDEV_WORD))) {
 		KUNIT_FAIL(
 			ref->test,
 			"a store to granule %u (phys %llx, access %llx): %d instead of %d, memory %x",

@@ -83,7 +83,7 @@ static void run_together(struct kunit *test, struct test_device *one,
 		prepare(test, &users[i], i < THREADS / 2 ? one : other, i);
 		users[i].seed = seed + i;
 	}
-	expect_faults_begin();
+	iommu_testdev_faults_begin();
 	for (i = 0; i < THREADS; i++) {
 		task = kthread_run(operate, &users[i], "dma_iova_test/%u", i);
 		if (IS_ERR(task))
@@ -91,7 +91,7 @@ static void run_together(struct kunit *test, struct test_device *one,
 	}
 	for (i = 0; i < THREADS; i++)
 		wait_for_completion(&users[i].finished);
-	expect_faults_end();
+	iommu_testdev_faults_end();
 	for (i = 0; i < THREADS; i++) {
 		KUNIT_EXPECT_TRUE_MSG(test, users[i].good, "thread %u", i);
 		ref_holds(users[i].ref, "all threads ended");
@@ -183,12 +183,12 @@ static void an_unlink_holds_for_the_whole_group(struct kunit *test)
 
 	dma_iova_unlink(one->dev, &ref->state, 0, SZ_16K, DMA_FROM_DEVICE, 0);
 	memset(phys_to_virt(phys), 0, SZ_16K);
-	expect_faults_begin();
+	iommu_testdev_faults_begin();
 	KUNIT_EXPECT_EQ(test, -EACCES,
 			writer_stores(one, ref->state.addr, phys, 4));
 	KUNIT_EXPECT_EQ(test, -EACCES,
 			writer_stores(other, ref->state.addr, phys, 4));
-	expect_faults_end();
+	iommu_testdev_faults_end();
 	KUNIT_EXPECT_PTR_EQ(test, memchr_inv(phys_to_virt(phys), 0, SZ_16K),
 			    NULL);
 	memset(ref->at, 0, 4 * sizeof(*ref->at));

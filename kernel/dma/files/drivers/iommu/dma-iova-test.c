@@ -108,7 +108,8 @@ static void notices_a_wrong_frame(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, -EIO,
 			writer_stores(ref->device, ref_iova(ref, 5),
 				      right + 5 * PAGE_SIZE, 4));
-	KUNIT_EXPECT_EQ(test, *(u32 *)at(wrong + 5 * PAGE_SIZE), WRITER_WORD);
+	KUNIT_EXPECT_EQ(test, *(u32 *)at(wrong + 5 * PAGE_SIZE),
+			IOMMU_TESTDEV_WORD);
 	KUNIT_EXPECT_EQ(test, *(u32 *)at(right + 5 * PAGE_SIZE), 0);
 	KUNIT_EXPECT_EQ(test, 0,
 			writer_stores(ref->device, ref_iova(ref, 4),
@@ -162,13 +163,13 @@ static void stores_obey_rights(struct kunit *test)
 	entry = ref->at[512].behind - ref->at[512].first;
 	KUNIT_EXPECT_EQ(test, entry, 512);
 
-	expect_faults_begin();
+	iommu_testdev_faults_begin();
 	for (i = 0; i < 6; i++)
 		ref_probe(ref, i, 0xffc);
 	ref_probe(ref, 6, 0);
 	ref_probe(ref, 512, 0);
 	ref_probe(ref, 1023, 0xffc);
-	expect_faults_end();
+	iommu_testdev_faults_end();
 	ref_holds(ref, "stores");
 }
 
@@ -183,7 +184,7 @@ static void unlink_ends_the_devices_reach(struct kunit *test)
 	unsigned int round, first = 0, behind = 0;
 
 	KUNIT_ASSERT_NOT_NULL(test, list);
-	expect_faults_begin();
+	iommu_testdev_faults_begin();
 	for (round = 0; round < 12; round++) {
 		first = round % 4 == 3 ? 0 : 7 * round;
 		behind = round % 4 == 3 ? 512 : first + 1 + round;
@@ -221,7 +222,7 @@ static void unlink_ends_the_devices_reach(struct kunit *test)
 		ref_unlink(ref, &first, &behind);
 		ref_holds(ref, "unlink");
 	}
-	expect_faults_end();
+	iommu_testdev_faults_end();
 }
 
 /* Bytes, both ways, by a device that moves real data: exactly those, and only with the right. */
@@ -256,7 +257,7 @@ static void a_device_moves_exactly_the_bytes(struct kunit *test)
 	KUNIT_EXPECT_PTR_EQ(
 		test, memchr_inv(page[1] + 1077, 0x22, PAGE_SIZE - 1077), NULL);
 
-	expect_faults_begin();
+	iommu_testdev_faults_begin();
 	/* Not stored to one that it may only read, nor to one that is not linked any more. */
 	memset(page[0], 0x44, PAGE_SIZE);
 	memset(page[2], 0x44, PAGE_SIZE);
@@ -268,7 +269,7 @@ static void a_device_moves_exactly_the_bytes(struct kunit *test)
 			  mover_copies(mover, ref_iova(ref, 2), 0, 1000, true));
 	KUNIT_EXPECT_PTR_EQ(test, memchr_inv(page[0], 0x44, PAGE_SIZE), NULL);
 	KUNIT_EXPECT_PTR_EQ(test, memchr_inv(page[2], 0x44, PAGE_SIZE), NULL);
-	expect_faults_end();
+	iommu_testdev_faults_end();
 }
 
 /* As drivers that were written for mainline call it, from an odd byte to an odd byte. */
@@ -338,7 +339,7 @@ static void mmio_is_reached(struct kunit *test)
 	/* The register at 4 gives back the inverse of what was written. */
 	iowrite32(0, mover->bar + 4);
 	writer_stores(ref->device, ref_iova(ref, 0) + 4, bar + 4, 4);
-	KUNIT_EXPECT_EQ(test, ioread32(mover->bar + 4), ~WRITER_WORD);
+	KUNIT_EXPECT_EQ(test, ioread32(mover->bar + 4), ~IOMMU_TESTDEV_WORD);
 	dma_iova_unlink(dev, &ref->state, 0, PAGE_SIZE, DMA_BIDIRECTIONAL,
 			DMA_ATTR_MMIO);
 	ref->at[0] = (struct ref_granule){};
@@ -351,7 +352,7 @@ static void mmio_is_reached(struct kunit *test)
 			bar);
 	iowrite32(0, mover->bar + 4);
 	writer_stores(ref->device, iova + 4, bar + 4, 4);
-	KUNIT_EXPECT_EQ(test, ioread32(mover->bar + 4), ~WRITER_WORD);
+	KUNIT_EXPECT_EQ(test, ioread32(mover->bar + 4), ~IOMMU_TESTDEV_WORD);
 	dma_unmap_phys(dev, iova, PAGE_SIZE, DMA_BIDIRECTIONAL, DMA_ATTR_MMIO);
 	KUNIT_EXPECT_EQ(test, iommu_iova_to_phys(ref->device->domain, iova), 0);
 }
@@ -369,7 +370,7 @@ static void map_phys_maps_odd_bytes(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, offset_in_page(iova), 0x804);
 	KUNIT_EXPECT_EQ(test, 0,
 			writer_stores(test_devices.alone, iova, phys, size));
-	KUNIT_EXPECT_EQ(test, *(u32 *)at(phys), WRITER_WORD);
+	KUNIT_EXPECT_EQ(test, *(u32 *)at(phys), IOMMU_TESTDEV_WORD);
 	KUNIT_EXPECT_EQ(test, *(u32 *)at(phys - 4), 0);
 	KUNIT_EXPECT_EQ(test, *(u32 *)at(phys + size), 0);
 	dma_unmap_phys(dev, iova, size, DMA_FROM_DEVICE, 0);

@@ -21,6 +21,7 @@
 
 #include <kunit/test.h>
 #include <linux/dma-iova.h>
+#include <linux/iommu-testdev.h>
 #include <linux/iommu.h>
 #include <linux/log2.h>
 #include <linux/mutex.h>
@@ -32,9 +33,6 @@ struct pci_dev;
 
 #define TEST_WRITERS 4
 #define TEST_MOVERS 2
-
-/* What a writer stores, a byte at a time from the lowest. */
-#define WRITER_WORD 0x12345678u
 
 /**
  * struct test_device - a device that does DMA on command
@@ -81,9 +79,6 @@ int writer_stores(struct test_device *writer, dma_addr_t iova, phys_addr_t phys,
 		  u32 len);
 bool mover_copies(struct test_device *mover, dma_addr_t iova, u32 offset,
 		  u32 len, bool to_memory);
-
-void expect_faults_begin(void);
-void expect_faults_end(void);
 
 /* dma-iova-test.c */
 u64 test_seed(struct kunit *test);

@@ -16,6 +16,7 @@
  *  - Requests are queued by the driver and waited for by the caller's one sync or flush.
  */
 
+#include <linux/export.h>
 #include <linux/iommu.h>
 #include <linux/iommu-runs.h>
 #include <trace/events/iommu.h>
@@ -294,3 +295,18 @@ int iommu_map_run(struct iommu_domain *domain, unsigned long iova,
 		iommu_unmap(domain, iova, size);
 	return ret;
 }
+
+/**
+ * iommu_remembers_requests() - whether a part of a run cannot be unmapped
+ * @domain: a paging domain, or NULL
+ *
+ * Return: true if the driver remembers requests instead of tables: unmapping a page takes out
+ * all that was mapped as one run inside 2 MiB. Otherwise only large entries go as a whole.
+ */
+bool iommu_remembers_requests(struct iommu_domain *domain)
+{
+	const struct iommu_run_ops *ops = domain ? domain->ops->run_ops : NULL;
+
+	return ops && ops->find_mapped;
+}
+EXPORT_SYMBOL_GPL(iommu_remembers_requests);

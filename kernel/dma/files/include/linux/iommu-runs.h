@@ -127,4 +127,13 @@ void iommu_unmap_span(struct iommu_domain *domain, struct iommu_span *span,
 int iommu_sync_map(struct iommu_domain *domain, unsigned long iova,
 		   size_t size);
 
+#ifdef CONFIG_DMA_IOVA
+bool iommu_remembers_requests(struct iommu_domain *domain);
+#else
+static inline bool iommu_remembers_requests(struct iommu_domain *domain)
+{
+	return false;
+}
+#endif
+
 #endif /* _LINUX_IOMMU_RUNS_H */

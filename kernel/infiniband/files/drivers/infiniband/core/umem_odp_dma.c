@@ -22,6 +22,7 @@
 #include <linux/dma-direct.h>
 #include <linux/dma-iova.h>
 #include <linux/dma-map-ops.h>
+#include <linux/iommu-dma.h>
 #include <linux/iommu-runs.h>
 #include <linux/iommu.h>
 #include <linux/mm.h>
@@ -233,9 +234,7 @@ dma_addr_t ib_umem_odp_address(struct ib_umem_odp *odp, unsigned long addr,
 /* Why a device that has no IOVAs cannot be given bus addresses, NULL if it can. */
 static const char *why_not_direct(struct device *dev)
 {
-	struct iommu_domain *domain = iommu_get_domain_for_dev(dev);
-
-	if (domain && iommu_is_dma_domain(domain))
+	if (use_dma_iommu(dev))
 		return "its IOMMU gives it no addresses";
 	if (get_dma_ops(dev))
 		return "it has DMA operations of its own";
@@ -251,18 +250,6 @@ static int refuse(struct ib_device *ibdev, const char *why)
 	if (ib_umem_odp_first_refusal(ibdev))
 		ibdev_warn(ibdev, "no on-demand paging: %s\n", why);
 	return -EOPNOTSUPP;
-}
-
-/*
- * Whether an unlinked page takes more with it than a granule or an aligned block: with an
- * IOMMU that remembers requests instead of tables, all that one call linked as one run.
- */
-static bool remembers_requests(struct device *dev)
-{
-	struct iommu_domain *domain = iommu_get_domain_for_dev(dev);
-	const struct iommu_run_ops *ops = domain ? domain->ops->run_ops : NULL;
-
-	return ops && ops->find_mapped;
 }
 
 static int reserve(struct ib_device *ibdev, struct dma_iova_state *iova,
@@ -314,7 +301,8 @@ int ib_umem_odp_reserve(struct ib_umem_odp *odp, unsigned long start,
 		return ret;
 	odp->way = IB_UMEM_ODP_IOVA;
 	odp->mirror.ops = &iova_ops;
-	odp->mirror.whole_runs = remembers_requests(ibdev->dma_device);
+	odp->mirror.whole_runs = iommu_remembers_requests(
+		iommu_get_domain_for_dev(ibdev->dma_device));
 	return 0;
 }
 

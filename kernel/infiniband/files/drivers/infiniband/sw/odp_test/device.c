@@ -11,26 +11,14 @@
 
 #include <linux/dma-direct.h>
 #include <linux/dma-mapping.h>
+#include <linux/iommu-testdev.h>
 #include <linux/iommu.h>
 #include <linux/pci.h>
 
 #include "odp_test.h"
 
-#define STORER_DEVICE 0x0005 /* iommu-testdev, and pci-testdev */
-#define STORER_TRIGGER 0x00 /* read: do it */
-#define STORER_IOVA_LOW 0x04
-#define STORER_IOVA_HIGH 0x08
-#define STORER_LEN 0x0c
-#define STORER_RESULT 0x10
-#define STORER_ARM 0x14
-#define STORER_PHYS_LOW 0x1c
-#define STORER_PHYS_HIGH 0x20
-#define STORER_STORED 0
-#define STORER_REFUSED 0xdead0002
-
-#define EDU_VENDOR 0x1234
-#define EDU_DEVICE 0x11e8
-
+/* Protects the pointers. */
+static DEFINE_MUTEX(devices_lock);
 static struct odp_test_device *real_device, *virt_device;
 static bool pci_registered;
 
@@ -102,6 +90,8 @@ static struct odp_test_device *add(struct pci_dev *pdev)
 		return ERR_PTR(-ENOMEM);
 	device->pdev = pdev;
 	mutex_init(&device->lock);
+	refcount_set(&device->users, 1);
+	init_completion(&device->unused);
 	device->ibdev.phys_port_cnt = 1;
 	device->ibdev.num_comp_vectors = 1;
 	device->ibdev.node_type = RDMA_NODE_UNSPECIFIED;
@@ -116,57 +106,49 @@ static struct odp_test_device *add(struct pci_dev *pdev)
 	return device;
 }
 
+/* Waits for the regions: who removes a device wants their files closed. */
 static void remove(struct odp_test_device *device)
 {
+	odp_test_device_put(device);
+	wait_for_completion(&device->unused);
 	ib_unregister_device(&device->ibdev);
 	ib_dealloc_device(&device->ibdev);
-}
-
-/* Told from pci-testdev, which has the same ID, by a register that keeps what it is given. */
-static bool can_store(void __iomem *bar)
-{
-	iowrite32(0x5a5a0ff0, bar + STORER_LEN);
-	return ioread32(bar + STORER_LEN) == 0x5a5a0ff0;
 }
 
 static int probe(struct pci_dev *pdev, const struct pci_device_id *id)
 {
 	struct odp_test_device *device;
 	void __iomem *bar;
-	int ret;
 
 	if (real_device)
 		return -ENODEV;
-	ret = pcim_enable_device(pdev);
-	if (ret)
-		return ret;
-	pci_set_master(pdev);
-	ret = dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(64));
-	if (ret)
-		return ret;
-	bar = pcim_iomap(pdev, 0, 0);
-	if (!bar)
-		return -ENODEV;
-	if (pdev->device == STORER_DEVICE && !can_store(bar))
-		return -ENODEV;
+	bar = iommu_testdev_map(pdev);
+	if (IS_ERR(bar))
+		return PTR_ERR(bar);
 	device = add(pdev);
 	if (IS_ERR(device))
 		return PTR_ERR(device);
-	if (pdev->device == STORER_DEVICE)
+	if (pdev->vendor == IOMMU_TESTDEV_VENDOR)
 		device->bar = bar;
+	mutex_lock(&devices_lock);
 	real_device = device;
+	mutex_unlock(&devices_lock);
 	return 0;
 }
 
 static void unprobe(struct pci_dev *pdev)
 {
-	remove(real_device);
+	struct odp_test_device *device = real_device;
+
+	mutex_lock(&devices_lock);
 	real_device = NULL;
+	mutex_unlock(&devices_lock);
+	remove(device);
 }
 
 static const struct pci_device_id ids[] = {
-	{ PCI_DEVICE(PCI_VENDOR_ID_REDHAT, STORER_DEVICE) },
-	{ PCI_DEVICE(EDU_VENDOR, EDU_DEVICE) },
+	{ PCI_DEVICE(IOMMU_TESTDEV_VENDOR, IOMMU_TESTDEV_DEVICE) },
+	{ PCI_DEVICE(QEMU_EDU_VENDOR, QEMU_EDU_DEVICE) },
 	{}
 };
 
@@ -208,14 +190,43 @@ void odp_test_devices_remove(void)
 }
 
 /**
- * odp_test_device() - one of the devices
+ * odp_test_device_get() - one of the devices, kept
  * @virt: the one with virtual DMA
  *
  * Return: the device, or NULL if this machine has no PCI function for it.
  */
-struct odp_test_device *odp_test_device(bool virt)
+struct odp_test_device *odp_test_device_get(bool virt)
 {
-	return virt ? virt_device : real_device;
+	struct odp_test_device *device;
+
+	mutex_lock(&devices_lock);
+	device = virt ? virt_device : real_device;
+	if (device)
+		refcount_inc(&device->users);
+	mutex_unlock(&devices_lock);
+	return device;
+}
+
+/**
+ * odp_test_device_hold() - keep a device once more
+ * @device: kept already
+ *
+ * Return: the device.
+ */
+struct odp_test_device *odp_test_device_hold(struct odp_test_device *device)
+{
+	refcount_inc(&device->users);
+	return device;
+}
+
+/**
+ * odp_test_device_put() - keep a device no more
+ * @device: the device
+ */
+void odp_test_device_put(struct odp_test_device *device)
+{
+	if (refcount_dec_and_test(&device->users))
+		complete(&device->unused);
 }
 
 /**
@@ -243,28 +254,18 @@ phys_addr_t odp_test_translate(struct odp_test_device *device, dma_addr_t dma)
  * @dma: where, for it
  * @phys: where that shall be in memory; the word there is another one
  *
- * Return: 0; -EACCES if the IOMMU refused; -EIO if it went elsewhere; -EOPNOTSUPP if the
- * function cannot.
+ * Return: as iommu_testdev_store(), or -EOPNOTSUPP if the function cannot.
  */
 int odp_test_dma_store(struct odp_test_device *device, dma_addr_t dma,
 		       phys_addr_t phys)
 {
-	void __iomem *bar = device->bar;
-	u32 result;
+	int ret;
 
-	if (!bar)
+	static_assert(ODP_TEST_DMA_VALUE == IOMMU_TESTDEV_WORD);
+	if (!device->bar)
 		return -EOPNOTSUPP;
 	mutex_lock(&device->lock);
-	iowrite32(lower_32_bits(dma), bar + STORER_IOVA_LOW);
-	iowrite32(upper_32_bits(dma), bar + STORER_IOVA_HIGH);
-	iowrite32(lower_32_bits(phys), bar + STORER_PHYS_LOW);
-	iowrite32(upper_32_bits(phys), bar + STORER_PHYS_HIGH);
-	iowrite32(4, bar + STORER_LEN);
-	iowrite32(1, bar + STORER_ARM);
-	ioread32(bar + STORER_TRIGGER);
-	result = ioread32(bar + STORER_RESULT);
+	ret = iommu_testdev_store(device->bar, dma, phys, 4);
 	mutex_unlock(&device->lock);
-	if (result == STORER_STORED)
-		return 0;
-	return result == STORER_REFUSED ? -EACCES : -EIO;
+	return ret;
 }

@@ -16,7 +16,9 @@
 #ifndef _ODP_TEST_H
 #define _ODP_TEST_H
 
+#include <linux/completion.h>
 #include <linux/mutex.h>
+#include <linux/refcount.h>
 #include <linux/xarray.h>
 #include <rdma/ib_umem_odp.h>
 #include <rdma/ib_verbs.h>
@@ -31,12 +33,16 @@ struct pci_dev;
  * @pdev: whose DMA addresses it has, or NULL: virtual DMA
  * @bar: the PCI function's registers, if it can store, or NULL
  * @lock: serialises its commands
+ * @users: the regions, and the PCI driver until its remove
+ * @unused: when @users are none any more
  */
 struct odp_test_device {
 	struct ib_device ibdev;
 	struct pci_dev *pdev;
 	void __iomem *bar;
 	struct mutex lock; /* registers, trigger, result */
+	refcount_t users;
+	struct completion unused;
 };
 
 /**
@@ -44,17 +50,21 @@ struct odp_test_device {
  * @device: of which
  * @odp: its umem
  * @table: entry number to DMA address and rights, as an xarray value
+ * @nowhere: where a store does not go
  */
 struct odp_test_mr {
 	struct odp_test_device *device;
 	struct ib_umem_odp *odp;
 	struct xarray table;
+	u64 nowhere;
 };
 
 /* device.c */
 int odp_test_devices_add(void);
 void odp_test_devices_remove(void);
-struct odp_test_device *odp_test_device(bool virt);
+struct odp_test_device *odp_test_device_get(bool virt);
+struct odp_test_device *odp_test_device_hold(struct odp_test_device *device);
+void odp_test_device_put(struct odp_test_device *device);
 phys_addr_t odp_test_translate(struct odp_test_device *device, dma_addr_t dma);
 int odp_test_dma_store(struct odp_test_device *device, dma_addr_t dma,
 		       phys_addr_t phys);

@@ -11,7 +11,7 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-/* odp_test_register.flags */
+/* odp_test_region.flags */
 #define ODP_TEST_WRITE 1 /* the device may write */
 #define ODP_TEST_HUGETLB 2 /* entries of 2 MiB */
 #define ODP_TEST_VIRT 4 /* the device with virtual DMA */
@@ -32,6 +32,8 @@
 #define ODP_TEST_STORE 1 /* the device writes @value; else it reads it */
 #define ODP_TEST_DMA \
 	2 /* a store by the PCI function itself, of its own value */
+#define ODP_TEST_RAW \
+	4 /* the same whatever the entry says, where an IOMMU guards */
 
 /* What a PCI function stores. */
 #define ODP_TEST_DMA_VALUE 0x12345678

@@ -9,6 +9,7 @@
  */
 
 #include <linux/highmem.h>
+#include <linux/iommu-testdev.h>
 #include <linux/mm.h>
 #include <linux/slab.h>
 
@@ -192,12 +193,38 @@ static int dma_access(struct odp_test_mr *mr, struct odp_test_access *access)
 	ib_umem_odp_lock_shared(odp);
 	word = hmm_mirror_word(&odp->mirror, addr & PAGE_MASK);
 	entry = page_entry(mr, addr);
-	if (entry)
+	/* Without an IOMMU nobody else would refuse it. */
+	if (entry && odp->way != IB_UMEM_ODP_IOVA && !(entry & ENTRY_WRITE))
+		ret = -EACCES;
+	else if (entry)
 		ret = odp_test_dma_store(
 			mr->device,
 			(entry & ~ENTRY_RIGHTS) + offset_in_page(addr),
 			pfn_tag_phys(word) + offset_in_page(addr));
 	ib_umem_odp_unlock_shared(odp);
+	return ret;
+}
+
+/* The same, whatever the entry says: the IOMMU is to refuse what is not linked for writing. */
+static int raw_access(struct odp_test_mr *mr, struct odp_test_access *access)
+{
+	struct ib_umem_odp *odp = mr->odp;
+	unsigned long addr = access->address;
+	phys_addr_t phys = virt_to_phys(&mr->nowhere);
+	u64 word;
+	int ret;
+
+	if (odp->way != IB_UMEM_ODP_IOVA)
+		return -EOPNOTSUPP;
+	iommu_testdev_faults_begin();
+	ib_umem_odp_lock_shared(odp);
+	word = hmm_mirror_word(&odp->mirror, addr & PAGE_MASK);
+	if (word)
+		phys = pfn_tag_phys(word) + offset_in_page(addr);
+	ret = odp_test_dma_store(
+		mr->device, odp->iova.addr + addr - ib_umem_start(odp), phys);
+	ib_umem_odp_unlock_shared(odp);
+	iommu_testdev_faults_end();
 	return ret;
 }
 
@@ -246,6 +273,8 @@ int odp_test_mr_access(struct odp_test_mr *mr, struct odp_test_access *access)
 	    access->address < ib_umem_start(odp) ||
 	    access->address >= ib_umem_end(odp))
 		return -EINVAL;
+	if (access->flags & ODP_TEST_RAW)
+		return raw_access(mr, access);
 	if (access->flags & ODP_TEST_DMA)
 		return dma_access(mr, access);
 	if (odp->way == IB_UMEM_ODP_VIRT)
@@ -295,14 +324,17 @@ struct odp_test_mr *odp_test_mr_create(struct odp_test_region *region,
 		return ERR_PTR(-ENOMEM);
 	xa_init(&mr->table);
 	ret = -ENODEV;
-	mr->device = parent ? parent->device :
-			      odp_test_device(region->flags & ODP_TEST_VIRT);
+	/* A parent keeps its device, but a child may outlive it. */
+	if (parent)
+		mr->device = odp_test_device_hold(parent->device);
+	else
+		mr->device = odp_test_device_get(region->flags & ODP_TEST_VIRT);
 	if (!mr->device)
 		goto err_free;
 	mr->odp = get_umem(mr->device, parent, region);
 	ret = PTR_ERR_OR_ZERO(mr->odp);
 	if (ret)
-		goto err_free;
+		goto err_put;
 	mr->odp->private = mr;
 	mr->odp->zap = zap;
 	region->page_shift = mr->odp->page_shift;
@@ -310,6 +342,8 @@ struct odp_test_mr *odp_test_mr_create(struct odp_test_region *region,
 	region->dma = mr->odp->iova.addr;
 	return mr;
 
+err_put:
+	odp_test_device_put(mr->device);
 err_free:
 	kfree(mr);
 	return ERR_PTR(ret);
@@ -326,5 +360,6 @@ void odp_test_mr_destroy(struct odp_test_mr *mr)
 	ib_umem_odp_unlock(mr->odp);
 	xa_destroy(&mr->table);
 	ib_umem_odp_release(mr->odp);
+	odp_test_device_put(mr->device);
 	kfree(mr);
 }
