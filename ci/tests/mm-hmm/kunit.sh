@@ -11,6 +11,6 @@ kunit() {
 	echo "# seed $seed (TEST_SEED sets it)"
 	ci/vm --kernel "$KERNEL" --mem 2G --timeout 280 --append "kunit.enable=1 kunit.filter_glob=$glob" \
 		--append "hmm_mirror_test.seed=$seed hmm_mirror_test.steps=$steps" \
-		--append "pfn_table_test.seed=$seed pfn_table_test.steps=$table" "$@" -- \
+		--append "pfn_table_test.steps=$table" "$@" -- \
 		env suites="$suites" sh -ec 'for suite in $suites; do cat /sys/kernel/debug/kunit/$suite/results; done'
 }

@@ -8,7 +8,7 @@
  *  - Two threads fault for ever: mmu_interval_read_begin, walk, lock for write, retry check,
  *    publish, link, unlock. A fault may read, write, only look, or be for another page.
  *  - Two invalidations at a time, for ever, as in mm/mmu_notifier.c: raise the sequence, call
- *    the op, change the page table, end. A non-blockable one is refused while the lock is taken.
+ *    the op, change the page table, end. A non-blockable one may be refused.
  *    The op: lock, set_seq, zap the device, unlink, flush the IOTLB, mark dirty, clear, unlock.
  *  - The data path holds the lock shared: a software device's reads and writes the page through
  *    the word, a real one's copies the rights of a MAPPED word into the device's own entry.
@@ -24,8 +24,9 @@
  *    frame that comes back counts as another page, which is stricter than comparing frames.
  *  - One word. Lock and sequence are the whole mirror's, so words only meet in that a fault links
  *    whatever is linkable in its block, and that a huge word goes with each of its pages. For
- *    these stand a fault that sees nothing, and an invalidation that changes nothing. Linked pages
- *    that become one huge block are an upgrade.
+ *    these stand a fault that sees nothing, and an invalidation that changes nothing. A word whose
+ *    link goes with a neighbour's (they share an entry, or become one huge block) stays present:
+ *    what a fault may do under the lock stands for the invalidation that does it.
  *  - A fault that copies a page invalidates it from within its walk, where it holds nothing of
  *    ours: that is one of the two invalidations.
  *  - Any link may fail; the mirror of a software device is the runs in which all do. A fault that
@@ -322,6 +323,18 @@ again:
 			}
 		:: seen[_pid].page == NONE
 		fi;
+		/* a neighbour's link goes, and this one with it; rarely */
+		if
+		:: mapped ->
+			zap();
+			atomic { unlink() };
+			flush();
+#ifndef UNLINK_FORGETS_DIRTY
+			dirty = dirty || word.write;
+#endif
+			mapped = false
+		:: true
+		fi;
 		/* link what is linkable, which may fail */
 		if
 		:: word.page != NONE && !mapped -> link()
@@ -359,7 +372,7 @@ progress:
 #ifdef FLUSH_AFTER_RETURN
 			flush()
 #endif
-		:: atomic { writer || reader -> invalidate_end() }	/* refused */
+		:: atomic { invalidate_end() }				/* refused */
 		fi
 #ifndef ENDLESS
 	:: over = true -> break

@@ -11,9 +11,9 @@
  *	publish   our lock held, and no invalidation since: words, then links
  *
  * Whatever comes between (an invalidation, another fault that used up the room, no memory
- * to link) throws the walk away, and the part is done again: for a second at most,
- * and for memory MAX_NOMEM times, with the lock dropped so that reclaim can get at the
- * pages of this very mirror.
+ * to link) throws the walk away, and the part is done again: until a second is over and it
+ * was tried MIN_TRIES times, for memory MAX_NOMEM times, with the lock dropped so that
+ * reclaim can get at the pages of this very mirror.
  */
 
 #include <linux/export.h>
@@ -21,6 +21,7 @@
 #include <linux/hmm-mirror.h>
 #include <linux/jiffies.h>
 #include <linux/mm.h>
+#include <linux/oom.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 
@@ -30,6 +31,12 @@
 
 /* How often linking may fail for lack of memory before a fault does. */
 #define MAX_NOMEM 8
+
+/* How many pages of a part a prefetch asks for in vain. */
+#define MAX_BAD 8
+
+/* How often a part is tried at least before time is up. */
+#define MIN_TRIES 4
 
 /* Longer parts look at their first page first: it may be a huge one. */
 #define LONG_PART 8
@@ -177,6 +184,7 @@ static int prefetch_range(struct request *request, unsigned long seq,
 			  unsigned long end)
 {
 	u64 access = request->fault->access;
+	unsigned int bad;
 	int ret;
 
 	if (!(vma->vm_flags & VM_READ) || vma->vm_flags & (VM_IO | VM_PFNMAP)) {
@@ -186,11 +194,15 @@ static int prefetch_range(struct request *request, unsigned long seq,
 	if (!(vma->vm_flags & VM_WRITE))
 		access &= ~PFN_TAG_WRITE;
 	ret = walk_range(request, seq, start, end, flags_for(access));
-	if (!ret || ret == -EBUSY)
-		return ret;
-	/* One page cannot be had. Behind it, take what is there. */
-	start = first_not_found(request, start, end) + PAGE_SIZE;
-	return start < end ? walk_pages(request, seq, start, end, 0) : 0;
+	/* One page cannot be had: go on behind it, at last with what is there. */
+	for (bad = 1; ret && ret != -EBUSY; bad++) {
+		start = first_not_found(request, start, end) + PAGE_SIZE;
+		if (start >= end)
+			return 0;
+		ret = walk_pages(request, seq, start, end,
+				 bad < MAX_BAD ? flags_for(access) : 0);
+	}
+	return ret;
 }
 
 static int prefetch_part(struct request *request, unsigned long seq)
@@ -224,6 +236,12 @@ static int walk_part(struct request *request, unsigned long seq)
 	request->part.huge = false;
 	if (mmap_read_lock_killable(mm))
 		return -EINTR;
+	/* The OOM killer has begun to take the process' pages. */
+	if (check_stable_address_space(mm)) {
+		found_nothing(request, part_start(request), part_end(request));
+		ret = -EFAULT;
+		goto out_unlock;
+	}
 	if (request->fault->mode == HMM_MIRROR_FAULT)
 		flags = flags_for(request->fault->access);
 	if (request->fault->mode == HMM_MIRROR_PREFETCH)
@@ -231,6 +249,7 @@ static int walk_part(struct request *request, unsigned long seq)
 	else
 		ret = walk_range(request, seq, part_start(request),
 				 part_end(request), flags);
+out_unlock:
 	mmap_read_unlock(mm);
 	return ret;
 }
@@ -386,8 +405,13 @@ static int try_part(struct request *request, bool keep_lock)
 		return ret;
 	}
 	request->part.found = request->reserve.words;
+	/* For no longer than a walk: a process that is killed meanwhile shall end. */
+	if (!mmget_not_zero(mirror->notifier.mm))
+		return -ESRCH;
 	seq = mmu_interval_read_begin(&mirror->notifier);
 	ret = walk_part(request, seq);
+	/* The last reference may go here: not in our caller, who may hold what exit needs. */
+	mmput_async(mirror->notifier.mm);
 	if (ret == -EBUSY)
 		return -EAGAIN;
 	if (ret == -EINTR)
@@ -398,6 +422,7 @@ static int try_part(struct request *request, bool keep_lock)
 /* A part, again and again until it is done. Returns as publish_part(), but never -EAGAIN. */
 static int do_part(struct request *request, bool keep_lock)
 {
+	unsigned int tries = 0;
 	int ret;
 
 	request->deadline =
@@ -413,7 +438,9 @@ static int do_part(struct request *request, bool keep_lock)
 			atomic64_inc(&request->mirror->stats.retries);
 		else
 			wait_for_memory();
-		if (time_after(jiffies, request->deadline))
+		/* One walk may have waited for a disk longer than that. */
+		if (++tries >= MIN_TRIES &&
+		    time_after(jiffies, request->deadline))
 			return ret == -EAGAIN ? -EBUSY : ret;
 	}
 }
@@ -512,8 +539,6 @@ static int do_request(struct hmm_mirror *mirror, struct hmm_mirror_fault *fault,
 	ret = check(mirror, fault);
 	if (ret)
 		return ret;
-	if (!mmget_not_zero(mirror->notifier.mm))
-		return -ESRCH;
 	tally_none(&request, &total);
 	ret = do_parts(&request, request.start, request.end, keep_lock, &total);
 	/* Of one part all was done under the lock that is held now. */
@@ -521,8 +546,6 @@ static int do_request(struct hmm_mirror *mirror, struct hmm_mirror_fault *fault,
 		ret = complete_and_lock(&request);
 		total = request.tally;
 	}
-	/* The last reference may go here: not in our caller, who may hold what exit needs. */
-	mmput_async(mirror->notifier.mm);
 	pfn_table_release(&request.reserve);
 	fault->present = total.pages;
 	fault->granted = total.pages ? total.granted : 0;

@@ -211,7 +211,11 @@ static u64 huge_word(struct hmm_mirror *mirror, struct hmm_mirror_part *part)
 	if (!word)
 		return 0;
 	word -= part->first;
-	return word & (PAGES - 1) ? 0 : word | PFN_TAG_HUGE;
+	if (WARN_ON_ONCE(word & (PAGES - 1))) {
+		part->refused = -EIO;
+		return 0;
+	}
+	return word | PFN_TAG_HUGE;
 }
 
 /**

@@ -156,9 +156,10 @@ void hmm_mirror_destroy(struct hmm_mirror *mirror)
 	/* Before the notifier goes: it is what keeps the pages where they are. */
 	down_write(&mirror->lock);
 	hmm_mirror_remove(mirror, span, false);
+	/* Who counts bytes meanwhile has the lock; a late notification finds nothing. */
+	pfn_table_destroy(&mirror->table);
 	up_write(&mirror->lock);
 	mmu_interval_notifier_remove(&mirror->notifier);
-	pfn_table_destroy(&mirror->table);
 }
 EXPORT_SYMBOL_GPL(hmm_mirror_destroy);
 

@@ -9,28 +9,20 @@
  * operation of a random sequence the table must say the same of every page, of blocks that
  * do not exist too, and its counts and bytes must be those of the reference.
  *
- * Parameters (pfn_table_test.NAME=): seed, 0 for a new one each time; steps, of a random
- * sequence.
+ * Parameters: hmm_mirror_test.seed; pfn_table_test.steps, of a random sequence.
  */
 
-#include <kunit/test.h>
 #include <linux/limits.h>
 #include <linux/moduleparam.h>
-#include <linux/pfn-table.h>
-#include <linux/prandom.h>
-#include <linux/random.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 
-static ulong seed;
-module_param(seed, ulong, 0644);
-MODULE_PARM_DESC(seed, "seed of everything random, 0: a new one each time");
+#include "hmm-mirror-test.h"
 
 static uint steps = 4000;
 module_param(steps, uint, 0644);
 MODULE_PARM_DESC(steps, "steps of a random sequence");
 
-#define PAGES PFN_TABLE_BLOCK_PAGES
 #define BLOCKS 48
 #define SOME_TAGS (PFN_TAG_MAPPED | PFN_TAG_DIRTY | PFN_TAG_WRITE)
 
@@ -53,16 +45,6 @@ struct ref {
 	bool huge[BLOCKS];
 	u64 words[BLOCKS][PAGES];
 };
-
-static u32 below(struct rnd_state *rnd, u32 n)
-{
-	return prandom_u32_state(rnd) % n;
-}
-
-static bool chance(struct rnd_state *rnd, u32 percent)
-{
-	return below(rnd, 100) < percent;
-}
 
 static u64 any_u64(struct rnd_state *rnd)
 {
@@ -97,12 +79,10 @@ static void choose_numbers(struct ref *ref)
 static struct ref *ref_create(struct kunit *test)
 {
 	struct ref *ref = kunit_kzalloc(test, sizeof(*ref), GFP_KERNEL);
-	u64 chosen = seed ?: get_random_u32();
 
 	KUNIT_ASSERT_NOT_NULL(test, ref);
-	kunit_info(test, "seed %llu", chosen);
 	ref->test = test;
-	prandom_seed_state(&ref->rnd, chosen);
+	prandom_seed_state(&ref->rnd, mirror_test_seed(test));
 	choose_numbers(ref);
 	return ref;
 }

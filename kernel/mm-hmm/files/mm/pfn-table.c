@@ -335,7 +335,9 @@ void pfn_table_trim(struct pfn_table *table)
 		order = MIN_ORDER;
 		while (table->nr >= BIT(order) / 2)
 			order++;
-		slots = alloc_slots(order, GFP_NOWAIT);
+		/* Inside reclaim: not from its reserves. */
+		slots = alloc_slots(order, GFP_NOWAIT | __GFP_NOMEMALLOC |
+						   __GFP_NORETRY);
 		if (!slots)
 			return;
 	}

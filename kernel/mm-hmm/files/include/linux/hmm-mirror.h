@@ -131,7 +131,8 @@ struct hmm_mirror_ops {
  * @invalidated_pages: pages taken out by them
  * @linked_pages: pages that got MAPPED
  * @unlinked_pages: pages that lost it
- * @retries: walks thrown away because an invalidation came between
+ * @retries: walks thrown away because an invalidation came between, or another fault
+ *	that used up the room
  */
 struct hmm_mirror_stats {
 	atomic64_t faults;
