@@ -21,7 +21,3 @@ echo "# seed $seed (TEST_SEED sets it)"
 eval "$command"'
 }
 
-# What a case may skip for: no other machine would have it either.
-no_skips() {
-	! grep '# SKIP'
-}

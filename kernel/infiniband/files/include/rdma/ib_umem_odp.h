@@ -97,7 +97,7 @@ typedef void ib_umem_odp_zap_fn(struct ib_umem_odp *odp,
  * @IB_UMEM_ODP_METADATA_BYTES: memory held for what was touched, now
  * @IB_UMEM_ODP_NR_STATS: how many there are
  *
- * The first five have the names and the units that mlx5 uses.
+ * What mlx5 of 6.12 counts is among the first five, under its names and in its units.
  */
 enum ib_umem_odp_stat {
 	IB_UMEM_ODP_PAGE_FAULTS,
@@ -136,8 +136,9 @@ struct ib_umem_odp_set {
  * @page_shift: log2 of the bytes of an entry of the device
  * @is_implicit_odp: a parent that stands for the whole address space: no pages of its own
  * @private: the driver's
- * @zap: the driver's, NULL while the device has no entries that it could use. Written
- *	with the lock held exclusively, or before the first fault
+ * @zap: the driver's, NULL while the device has no entries that it could use. Cleared with
+ *	the lock held exclusively; set with it, or shared by who alone can enable the
+ *	device's use of the umem, or before the first fault
  * @links: calls that linked pages
  * @unlinks: calls that unlinked pages
  * @refs: children keep their parent

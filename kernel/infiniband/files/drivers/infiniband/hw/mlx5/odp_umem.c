@@ -54,22 +54,29 @@ void mlx5_odp_populate_mtt(__be64 *mtt, size_t first, size_t nr,
 		mlx5_odp_fill(mtt, &span, base, shift, &run);
 }
 
-/* The device must lose the MR altogether. */
+/*
+ * The device must lose the MR altogether. If it does not even do that, it still has entries:
+ * each later invalidation tries again.
+ */
 static void take_away(struct ib_umem_odp *odp, struct mlx5_ib_mr *mr, int error)
 {
 	struct mlx5_ib_dev *dev = mr_to_mdev(mr);
 	int ret = mlx5r_umr_revoke_mr(mr);
 
-	odp->zap = NULL;
-	if (dev->mdev->state == MLX5_DEVICE_STATE_INTERNAL_ERROR)
+	if (dev->mdev->state == MLX5_DEVICE_STATE_INTERNAL_ERROR) {
+		odp->zap = NULL;
 		return;
-	if (ret)
-		mlx5_ib_err(dev,
-			    "mkey 0x%x: zap failed (%d), revoke too (%d)\n",
-			    mr->mmkey.key, error, ret);
-	else
-		mlx5_ib_warn(dev, "mkey 0x%x: zap failed (%d), revoked\n",
-			     mr->mmkey.key, error);
+	}
+	if (ret) {
+		ibdev_err_ratelimited(
+			&dev->ib_dev,
+			"mkey 0x%x: zap failed (%d), revoke too (%d)\n",
+			mr->mmkey.key, error, ret);
+		return;
+	}
+	odp->zap = NULL;
+	mlx5_ib_warn(dev, "mkey 0x%x: zap failed (%d), revoked\n",
+		     mr->mmkey.key, error);
 }
 
 static int zap_span(struct mlx5_ib_mr *mr, const struct mlx5_odp_span *span)
