@@ -1,11 +1,12 @@
-"""make bench: what DMA costs in our kernel, beside stock and mainline, on the instruction clock.
+"""make bench: what things cost in our kernel, beside stock and mainline, on the instruction clock.
 
     BENCH='dma.* nvme.slat_fixed_4k'   a part, by name
     KERNEL='stock twostep'             some of the kernels (all three)
     BASELINE=update                    store the figures as those to be judged by
 
 Each kernel runs in machines with one CPU on which an instruction takes 1 ns: one with QEMU's
-edu devices for mapping (kernel/dma/bench), one with NVMe for fio. The table is printed,
+edu devices for mapping and one with NVMe for fio (kernel/dma/bench), one for on-demand paging
+(kernel/infiniband/bench). The table is printed,
 everything is in build/bench.json, and a figure of twostep that got worse than
 ci/bench-baseline.json tolerates is the end with status 1. There is no HTML page with plots yet.
 """
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from twostep.bench_baseline import Baseline
-from twostep.bench_module import SOURCES, module_for, require_unchanged
+from twostep.bench_module import DMA, SHARED, UMEM, module_for, require_unchanged
 from twostep.bench_results import Figure, parse, remarks, touches, wanted
 from twostep.bench_table import KERNELS, table
 from twostep.cache import file_digest, locked, publish
@@ -41,14 +42,15 @@ class Group:
 
     name: str
     title: str
-    script: str
+    script: Path
     machine: tuple[str, ...]
-    module: bool = False
+    module: bool = True
 
 
 GROUPS = (
-    Group("dma", "mapping", "measure.py", ("--qemu", " ".join(["-device edu"] * EDU)), module=True),
-    Group("nvme", "NVMe submission", "slat.py", ("--nvme", "1G")),
+    Group("dma", "mapping", DMA / "measure.py", ("--qemu", " ".join(["-device edu"] * EDU))),
+    Group("nvme", "NVMe submission", DMA / "slat.py", ("--nvme", "1G"), module=False),
+    Group("odp", "on-demand paging", UMEM / "odp.py", ("--qemu", "-device edu")),
 )
 
 
@@ -57,15 +59,16 @@ def measure(group: Group, kernel: Kernel, folder: Path, steps: Steps) -> str:
     step = steps.start(f"{group.title} on {kernel.release}")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    shutil.copy(SOURCES / group.script, folder)
+    for path in (group.script, *SHARED.glob("*.py")):
+        shutil.copy(path, folder)
     if group.module:
-        shutil.copy(module_for(flavour(kernel.flavour), kernel), folder)
+        shutil.copy(module_for(flavour(kernel.flavour), kernel, group.script.parent), folder)
     require_unchanged(flavour(kernel.flavour), kernel)
     log = folder / "guest.log"
     step.run(
         [str(SRC / "ci/vm"), "--kernel", kernel.flavour, "--icount", "--timeout", str(SECONDS),
          *group.machine, "--share", str(folder), "--",
-         "sh", "-c", f"./{group.script} >figures"],
+         "sh", "-c", f"./{group.script.name} >figures"],
         log,
         failure=f"{group.title} could not be measured on the {kernel.flavour} kernel",
         show=lambda _: "measuring",

@@ -1,13 +1,14 @@
-"""The measuring module, kernel/dma/bench, built outside each kernel's tree: stock stays stock.
+"""Measuring modules, kernel/*/bench, built outside each kernel's tree: stock stays stock.
 
-A module is a folder of the cache, module/KEY, with dma_bench.ko. KEY names the
-kernel and the module's sources. It is compiled against the objects that the
-kernel was made of; those live on between builds, so they are first brought
-back to this kernel if another checkout has moved them on.
+A module is made of its folder and of ci/bench, which is what the modules share. Built, it is
+a folder of the cache, module/NAME-KEY, with NAME.ko. KEY names the kernel and the sources. It
+is compiled against the objects that the kernel was made of; those live on between builds, so
+they are first brought back to this kernel if another checkout has moved them on.
 """
 
 import filecmp
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -17,22 +18,31 @@ from twostep.cache import file_digest, key, keep_newest, locked
 from twostep.flavours import Flavour
 from twostep.kernel import Kernel, cached_kernel, sync_tree, tree_of
 from twostep.objects import make_command, make_objects, run_make
-from twostep.paths import CACHE, KERNEL
+from twostep.paths import CACHE, KERNEL, SRC, on_host
 from twostep.problem import Problem
 from twostep.progress import Step
 from twostep.source import Source
 
-SOURCES = KERNEL / "dma/bench"
-NAME = "dma_bench.ko"
-KEPT_MODULES = 12
+SHARED = SRC / "ci/bench"
+DMA = KERNEL / "dma/bench"
+UMEM = KERNEL / "infiniband/bench"
+KEPT_MODULES = 24
 
 
-def sources(folder: Path = SOURCES) -> list[Path]:
-    """What the module is made of."""
-    return sorted([folder / "Makefile", *folder.glob("*.[ch]")])
+def sources(folder: Path) -> list[Path]:
+    """What the module of FOLDER is made of."""
+    return sorted([folder / "Makefile", *folder.glob("*.[ch]")]) + sorted(SHARED.glob("*.[ch]"))
 
 
-def module_key(kernel: Kernel, folder: Path = SOURCES) -> str:
+def module_name(folder: Path) -> str:
+    """NAME of NAME.ko, as the Makefile says it."""
+    match = re.search(r"^obj-m := (\w+)\.o$", (folder / "Makefile").read_text("ascii"), re.M)
+    if match is None:
+        raise Problem(f"{on_host(folder)}/Makefile makes no module")
+    return match[1]
+
+
+def module_key(kernel: Kernel, folder: Path) -> str:
     """Names everything that decides what the module will be."""
     parts = [kernel.folder.name]
     for path in sources(folder):
@@ -59,8 +69,9 @@ def _bring_back(step: Step, flavour: Flavour, kernel: Kernel, base: Source, log:
 
 
 def _build(flavour: Flavour, kernel: Kernel, base: Source, code: Path, folder: Path) -> None:
-    step = Step(f"measuring module for the {flavour.name} kernel")
-    log = CACHE / "log" / f"module-{flavour.name}.log"
+    name = module_name(code)
+    step = Step(f"{name} for the {flavour.name} kernel")
+    log = CACHE / "log" / f"{name}-{flavour.name}.log"
     log.parent.mkdir(exist_ok=True)
     log.write_bytes(b"")
     _bring_back(step, flavour, kernel, base, log)
@@ -76,9 +87,9 @@ def _build(flavour: Flavour, kernel: Kernel, base: Source, code: Path, folder: P
             step,
             make_command(tree, obj, f"M={work}", "modules"),
             log,
-            f"the measuring module does not build for the {flavour.name} kernel",
+            f"{name} does not build for the {flavour.name} kernel",
         )
-        (work / NAME).rename(new / NAME)
+        (work / f"{name}.ko").rename(new / f"{name}.ko")
         shutil.rmtree(work)
         (new / "complete").touch()
         shutil.rmtree(folder, ignore_errors=True)
@@ -97,13 +108,15 @@ def require_unchanged(flavour: Flavour, kernel: Kernel) -> None:
         )
 
 
-def module_for(flavour: Flavour, kernel: Kernel, code: Path = SOURCES) -> Path:
-    """The measuring module for KERNEL, built from CODE now if nobody has yet."""
-    folder = CACHE / "module" / f"dma_bench-{module_key(kernel, code)}"
+def module_for(flavour: Flavour, kernel: Kernel, code: Path) -> Path:
+    """The module of the folder CODE for KERNEL, built now if nobody has yet."""
+    name = module_name(code)
+    folder = CACHE / "module" / f"{name}-{module_key(kernel, code)}"
+    built = folder / f"{name}.ko"
     stamp = folder / "complete"
     if stamp.exists():
         os.utime(stamp)
-        return folder / NAME
+        return built
     base = source.cached(flavour.base)
     if base is None:
         raise Problem(f"the source of the {flavour.name} kernel is gone from the cache")
@@ -112,4 +125,4 @@ def module_for(flavour: Flavour, kernel: Kernel, code: Path = SOURCES) -> Path:
         if not stamp.exists():
             _build(flavour, kernel, base, code, folder)
     keep_newest([each.parent for each in folder.parent.glob("*/complete")], KEPT_MODULES)
-    return folder / NAME
+    return built

@@ -11,7 +11,7 @@
  * A way is one API used in one manner. A way that a kernel does not have is absent from
  * its table, and asking for it is -EOPNOTSUPP: no figure, instead of a wrong one.
  *
- * One user at a time: main.c holds a lock over every command.
+ * One user at a time: command.c holds a lock over every command.
  */
 #ifndef DMA_BENCH_H
 #define DMA_BENCH_H
@@ -78,10 +78,6 @@ struct bench_reserver {
 extern const struct bench_reserver bench_reserver;
 const struct bench_way *bench_way(const char *name);
 
-u64 bench_clock(void);
-u64 bench_elapsed(u64 from, u64 till);
-int bench_calibrate(void);
-
 int bench_pages_time(struct device *dev, const char *way, const char *shape);
 int bench_pages_open(struct device *dev, const char *way, const char *shape);
 int bench_pages_link(void);
@@ -91,7 +87,5 @@ void bench_pages_close(void);
 int bench_ranges_replace(struct device *dev, const char *size,
 			 unsigned int live);
 int bench_ranges_churn(struct device *dev, unsigned int live);
-
-__printf(1, 2) void bench_say(const char *format, ...);
 
 #endif

@@ -8,10 +8,8 @@
  * behind an IOMMU and in a group of its own, and maps memory for them; no DMA happens. Each
  * has IOVAs of its own, so that one series of measures leaves nothing behind for the next.
  *
- * A command is a line written to dma_bench/run in debugfs; the write fails as the command
- * does. What it found is then in dma_bench/results:
+ * Its commands (command.h says how they are given):
  *
- * clock			calibrate; -ERANGE if the clock does not count instructions
  * device N			measure with the Nth edu device from now on
  * time WAY SHAPE		link and unlink, a line "LINK UNLINK" each round
  * open WAY SHAPE, link, unlink, close	the same in steps, for who counts events
@@ -20,54 +18,23 @@
  *
  * -EOPNOTSUPP says that this kernel has no such thing.
  */
-#include <linux/debugfs.h>
-#include <linux/iommu.h>
 #include <linux/kernel.h>
 #include <linux/module.h>
-#include <linux/mutex.h>
 #include <linux/pci.h>
 #include <linux/string.h>
-#include <linux/uaccess.h>
 
 #include "bench.h"
+#include "command.h"
 
-#define VENDOR 0x1234
-#define DEVICE 0x11e8
-#define WORDS 3
-
-/* Protects everything below, and the state of a job. */
-static DEFINE_MUTEX(lock);
+/* The commands' lock protects it, and the state of a job. */
 static struct pci_dev *edu;
-static struct dentry *folder;
-static char results[4096];
-static size_t filled;
-
-void bench_say(const char *format, ...)
-{
-	va_list arguments;
-
-	va_start(arguments, format);
-	filled += vscnprintf(results + filled, sizeof(results) - filled, format,
-			     arguments);
-	va_end(arguments);
-}
 
 static int take_device(unsigned int number)
 {
-	struct pci_dev *found = NULL;
+	struct pci_dev *found = bench_edu_get(number);
 
-	do {
-		found = pci_get_device(VENDOR, DEVICE, found);
-		if (!found)
-			return -ENODEV;
-	} while (number--);
-	if (found->dev.driver || !device_iommu_mapped(&found->dev) ||
-	    iommu_get_domain_for_dev(&found->dev)->type ==
-		    IOMMU_DOMAIN_IDENTITY ||
-	    dma_set_mask_and_coherent(&found->dev, DMA_BIT_MASK(64))) {
-		pci_dev_put(found);
+	if (!found)
 		return -ENODEV;
-	}
 	pci_dev_put(edu);
 	edu = found;
 	return 0;
@@ -96,8 +63,6 @@ static int command(char **words, unsigned int nr)
 {
 	unsigned int number;
 
-	if (!strcmp(words[0], "clock") && nr == 1)
-		return bench_calibrate();
 	if (!strcmp(words[0], "device") && nr == 2 &&
 	    !kstrtouint(words[1], 10, &number))
 		return take_device(number);
@@ -112,70 +77,15 @@ static int command(char **words, unsigned int nr)
 	return on_device(words, nr);
 }
 
-static int parse_and_run(char *line)
-{
-	char *words[WORDS] = {};
-	unsigned int nr = 0;
-
-	for (line = strim(line); line && *line; nr++) {
-		if (nr == WORDS)
-			return -EINVAL;
-		words[nr] = strsep(&line, " ");
-	}
-	return nr ? command(words, nr) : -EINVAL;
-}
-
-static ssize_t run_write(struct file *file, const char __user *from,
-			 size_t size, loff_t *at)
-{
-	char line[64];
-	int err;
-
-	if (size >= sizeof(line))
-		return -EINVAL;
-	if (copy_from_user(line, from, size))
-		return -EFAULT;
-	line[size] = 0;
-
-	mutex_lock(&lock);
-	filled = 0;
-	err = parse_and_run(line);
-	mutex_unlock(&lock);
-	return err ?: size;
-}
-
-static ssize_t results_read(struct file *file, char __user *to, size_t size,
-			    loff_t *at)
-{
-	ssize_t copied;
-
-	mutex_lock(&lock);
-	copied = simple_read_from_buffer(to, size, at, results, filled);
-	mutex_unlock(&lock);
-	return copied;
-}
-
-static const struct file_operations run_file = {
-	.owner = THIS_MODULE,
-	.write = run_write,
-};
-
-static const struct file_operations results_file = {
-	.owner = THIS_MODULE,
-	.read = results_read,
-};
-
 static int __init bench_init(void)
 {
-	folder = debugfs_create_dir("dma_bench", NULL);
-	debugfs_create_file("run", 0200, folder, NULL, &run_file);
-	debugfs_create_file("results", 0400, folder, NULL, &results_file);
+	bench_commands_add("dma_bench", command);
 	return 0;
 }
 
 static void __exit bench_exit(void)
 {
-	debugfs_remove(folder);
+	bench_commands_remove();
 	bench_pages_close();
 	pci_dev_put(edu);
 }

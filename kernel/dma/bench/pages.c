@@ -23,6 +23,8 @@
 #include <linux/string.h>
 
 #include "bench.h"
+#include "clock.h"
+#include "command.h"
 
 #define MAX_PAGES 4096
 #define BLOCK_ORDER 9

@@ -21,6 +21,8 @@
 #include <linux/string.h>
 
 #include "bench.h"
+#include "clock.h"
+#include "command.h"
 
 #define REPLACEMENTS 512 /* a round */
 #define SEED 1

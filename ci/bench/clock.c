@@ -12,7 +12,8 @@
 #include <asm/msr.h>
 #include <asm/tsc.h>
 
-#include "bench.h"
+#include "clock.h"
+#include "command.h"
 
 #define LOOPS 100000UL /* of two instructions */
 #define SLACK 10 /* instructions around the loop */
