@@ -86,6 +86,9 @@ static inline void hmm_mirror_clip(const struct hmm_mirror *mirror,
 	*behind = bytes >> PAGE_SHIFT;
 }
 
+/* hmm-mirror-runs.c */
+bool hmm_mirror_any_run(struct hmm_mirror_iter *iter);
+
 /* hmm-mirror-remove.c */
 bool hmm_mirror_any_mapped(struct hmm_mirror *mirror,
 			   const struct hmm_mirror_span *span);

@@ -108,13 +108,12 @@ bool hmm_mirror_any_mapped(struct hmm_mirror *mirror,
 			   const struct hmm_mirror_span *span)
 {
 	struct hmm_mirror_iter runs;
-	struct hmm_mirror_run run;
 
 	if (!mirror->ops->link)
 		return false;
 	hmm_mirror_runs(&runs, mirror, span->start, span->end, PFN_TAG_MAPPED,
 			0);
-	return hmm_mirror_next_run(&runs, &run);
+	return hmm_mirror_any_run(&runs);
 }
 
 /* End the device's reach to what is MAPPED. The words still say MAPPED. */
@@ -230,9 +229,12 @@ static void mark_dirty(struct removal *removal, u64 word)
 	if (!was_written(word) || pfn_tag_kind(word) != PFN_KIND_REGULAR)
 		return;
 	folio = page_folio(pfn_to_page(word & PFN_TAG_PFN));
-	if (folio != removal->last)
-		folio_mark_dirty(folio);
+	if (folio == removal->last)
+		return;
 	removal->last = folio;
+	/* Of anonymous memory the flag is all there is to do. Files may have more. */
+	if (!folio_test_anon(folio) || !folio_test_dirty(folio))
+		folio_mark_dirty(folio);
 }
 
 static void remove_word(struct removal *removal, u64 *word)

@@ -13,6 +13,8 @@
 #include <linux/hmm-mirror.h>
 #include <linux/mm.h>
 
+#include "hmm-mirror-internal.h"
+
 #define PAGES PFN_TABLE_BLOCK_PAGES
 
 static void next_block(struct hmm_mirror_iter *iter)
@@ -72,35 +74,46 @@ static u64 find_wanted(struct hmm_mirror_iter *iter)
 	return 0;
 }
 
-/* Whether the page at hand goes on with a run of @nr pages. */
-static bool goes_on(const struct hmm_mirror_iter *iter, u64 first, u64 nr)
+/*
+ * How many of @nr words go on with a run whose next word would be @next. What it costs a page,
+ * an invalidation costs a page.
+ */
+static unsigned int count_words(const struct hmm_mirror_iter *iter,
+				const u64 *words, unsigned int nr, u64 next)
 {
-	u64 word = pfn_table_slot_word(iter->slot, iter->i);
+	const u64 want = iter->want, same = iter->same;
+	const u64 step = same & PFN_TAG_PFN ? 1 : 0;
+	unsigned int i;
+	u64 word;
 
-	if (!wanted(iter, word))
-		return false;
-	if (iter->same & PFN_TAG_PFN)
-		word -= nr;
-	return !((word ^ first) & iter->same);
+	for (i = 0; i < nr; i++, next += step) {
+		word = READ_ONCE(words[i]);
+		if (!word || (word & want) != want || (word ^ next) & same)
+			break;
+	}
+	return i;
 }
 
 /* Take the pages of the block at hand that go on with a run. Returns true if all do. */
 static bool take_pages(struct hmm_mirror_iter *iter, struct hmm_mirror_run *run)
 {
-	unsigned int end = block_end(iter);
+	unsigned int left = block_end(iter) - iter->i, taken = left;
+	u64 next = run->word;
+	u64 word;
 
-	while (iter->i < end) {
-		if (!goes_on(iter, run->word, run->nr))
-			return false;
-		if (!pfn_table_slot_split(iter->slot)) {
-			run->nr += end - iter->i;
-			iter->i = end;
-			return true;
-		}
-		run->nr++;
-		iter->i++;
+	if (iter->same & PFN_TAG_PFN)
+		next += run->nr;
+	if (pfn_table_slot_split(iter->slot)) {
+		taken = count_words(iter, iter->slot->words + iter->i, left,
+				    next);
+	} else {
+		word = pfn_table_slot_word(iter->slot, iter->i);
+		if (!wanted(iter, word) || (word ^ next) & iter->same)
+			taken = 0;
 	}
-	return true;
+	run->nr += taken;
+	iter->i += taken;
+	return taken == left;
 }
 
 /**
@@ -135,6 +148,17 @@ void hmm_mirror_runs(struct hmm_mirror_iter *iter, struct hmm_mirror *mirror,
 	next_block(iter);
 }
 EXPORT_SYMBOL_GPL(hmm_mirror_runs);
+
+/**
+ * hmm_mirror_any_run() - whether a walk has a run left
+ * @iter: the walk; the run stays its next one
+ *
+ * Return: false at the end.
+ */
+bool hmm_mirror_any_run(struct hmm_mirror_iter *iter)
+{
+	return find_wanted(iter);
+}
 
 /**
  * hmm_mirror_next_run() - the next run of a walk
