@@ -366,7 +366,7 @@ static int publish_part(struct request *request, unsigned long seq, int walked,
 	struct hmm_mirror_part *part = &request->part;
 	int ret = -EAGAIN;
 
-	hmm_mirror_walked(mirror);
+	hmm_mirror_walked(mirror, part);
 	down_write(&mirror->lock);
 	if (collided(mirror, seq))
 		goto out_unlock;

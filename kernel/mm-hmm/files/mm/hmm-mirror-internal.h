@@ -131,23 +131,25 @@ static inline bool hmm_mirror_fails(enum hmm_mirror_seam seam)
 /**
  * struct hmm_mirror_plant - what the tests plant in a fault
  * @mirror: in the faults of this mirror only
- * @walked: called between the walk and the lock, if not NULL
+ * @walked: called between the walk and the lock, with what it found, if not NULL
  * @unchecked: publish without asking for an invalidation since the walk began: wrong, and
  *	the tests must notice
  */
 struct hmm_mirror_plant {
 	struct hmm_mirror *mirror;
-	void (*walked)(struct hmm_mirror *mirror);
+	void (*walked)(struct hmm_mirror *mirror,
+		       const struct hmm_mirror_part *part);
 	bool unchecked;
 };
 
 #ifdef CONFIG_HMM_MIRROR_KUNIT_TEST
 extern struct hmm_mirror_plant hmm_mirror_plant;
 
-static inline void hmm_mirror_walked(struct hmm_mirror *mirror)
+static inline void hmm_mirror_walked(struct hmm_mirror *mirror,
+				     const struct hmm_mirror_part *part)
 {
 	if (hmm_mirror_plant.mirror == mirror && hmm_mirror_plant.walked)
-		hmm_mirror_plant.walked(mirror);
+		hmm_mirror_plant.walked(mirror, part);
 }
 
 static inline bool hmm_mirror_unchecked(const struct hmm_mirror *mirror)
@@ -155,7 +157,8 @@ static inline bool hmm_mirror_unchecked(const struct hmm_mirror *mirror)
 	return hmm_mirror_plant.mirror == mirror && hmm_mirror_plant.unchecked;
 }
 #else
-static inline void hmm_mirror_walked(struct hmm_mirror *mirror)
+static inline void hmm_mirror_walked(struct hmm_mirror *mirror,
+				     const struct hmm_mirror_part *part)
 {
 }
 

@@ -223,7 +223,8 @@ static void links_that_fail_for_memory_are_tried_again(struct kunit *test)
 static unsigned int collisions;
 
 /* The page goes, and another comes, when the walk has already seen it. */
-static void replace_page(struct hmm_mirror *mirror)
+static void replace_page(struct hmm_mirror *mirror,
+			 const struct hmm_mirror_part *part)
 {
 	struct mock *mock = to_mock(mirror);
 
@@ -289,8 +290,58 @@ static void publishing_unchecked_is_noticed(struct kunit *test)
 	mock_stop(mock);
 }
 
+static bool walk_stores;
+static int seen;
+
+/*
+ * The page goes while it is walked to. A walk that writes into the table stores what it read
+ * all the same; the retry check comes too late for who takes the lock in between.
+ */
+static void store_late(struct hmm_mirror *mirror,
+		       const struct hmm_mirror_part *part)
+{
+	struct mock *mock = to_mock(mirror);
+	struct pfn_table_slot *slot =
+		pfn_table_find(&mirror->table, part->block);
+	u64 *word = slot->words + part->first;
+
+	if (!collisions)
+		return;
+	collisions--;
+	process_replace(mock->test, address(mock, part->first), true);
+	if (walk_stores)
+		*word = part->found[part->first];
+	seen = mock_mismatch(mock);
+	*word = 0;
+}
+
+/* Why a walk has memory of its own: the same fault with, and without. */
+static void a_walk_into_the_table_is_noticed(struct kunit *test)
+{
+	struct mock *mock = start(test, PAGES);
+
+	process_touch(test, address(mock, 0), 16);
+	KUNIT_EXPECT_EQ(test, 0, mock_fault(mock, 0, 3, RW, HMM_MIRROR_FAULT));
+	for (walk_stores = false;; walk_stores = true) {
+		plant(mock, 1, false);
+		hmm_mirror_plant.walked = store_late;
+		KUNIT_EXPECT_EQ(test, 0,
+				mock_fault(mock, 3, 1, RW, HMM_MIRROR_FAULT));
+		unplant();
+		KUNIT_EXPECT_EQ(test, collisions, 0);
+		KUNIT_EXPECT_EQ(test, seen, walk_stores ? 3 : -1);
+		mock_holds(mock);
+		if (walk_stores)
+			break;
+		process_advise(test, address(mock, 3), 1, MADV_DONTNEED);
+		process_touch(test, address(mock, 3), 1);
+	}
+	mock_stop(mock);
+}
+
 /* Between two blocks of one request a page of the first goes. */
-static void undo_first_block(struct hmm_mirror *mirror)
+static void undo_first_block(struct hmm_mirror *mirror,
+			     const struct hmm_mirror_part *part)
 {
 	struct mock *mock = to_mock(mirror);
 
@@ -384,6 +435,7 @@ static struct kunit_case hmm_mirror_fault_cases[] = {
 	KUNIT_CASE(links_that_fail_for_memory_are_tried_again),
 	KUNIT_CASE(an_invalidation_throws_the_walk_away),
 	KUNIT_CASE(publishing_unchecked_is_noticed),
+	KUNIT_CASE(a_walk_into_the_table_is_noticed),
 	KUNIT_CASE(all_pages_are_there_when_it_is_locked),
 	KUNIT_CASE(what_cannot_wait_is_refused),
 	{}

@@ -297,7 +297,8 @@ static void copy_on_write_replaces_the_page(struct kunit *test)
 
 static unsigned int to_move;
 
-static void move_page(struct hmm_mirror *mirror)
+static void move_page(struct hmm_mirror *mirror,
+		      const struct hmm_mirror_part *part)
 {
 	struct mock *mock = to_mock(mirror);
 
