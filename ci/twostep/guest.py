@@ -53,7 +53,7 @@ def guest_folder(machine: Machine, folder: Path) -> Path:
     programs.mkdir()
     shutil.copy(program(SRC / "userspace/odp-tests/rdma-data.c", "-libverbs"), programs)
     abi = SRC / "kernel/infiniband/files/drivers/infiniband/sw/odp_test"
-    for name in ("umem-features", "umem-walk"):
+    for name in ("umem-faults", "umem-features", "umem-walk"):
         source = SRC / f"userspace/umem-tests/{name}.c"
         shutil.copy(program(source, "-pthread", includes=(abi,)), programs)
     words = [os.fsencode(word) + b"\0" for word in machine.command]

@@ -8,6 +8,8 @@
  * came about. Status 1 if a case failed.
  */
 #define _GNU_SOURCE
+#include <signal.h>
+
 #include "umem.h"
 
 #ifndef MADV_PAGEOUT
@@ -510,6 +512,96 @@ static void a_fork_has_the_old_pages(void)
 	odp_release(&area);
 }
 
+/* lib/test_hmm_uapi.h: a device with memory of its own, that takes over pages. */
+struct hmm_dmirror_cmd {
+	uint64_t addr, ptr, npages, cpages, faults;
+};
+#define HMM_DMIRROR_MIGRATE_TO_DEV _IOWR('H', 0x02, struct hmm_dmirror_cmd)
+
+/* The device gives them back when its file is closed: at the end of the process. */
+static void give_to_device(const struct area *area, size_t page, size_t nr)
+{
+	static int file = -1;
+	struct hmm_dmirror_cmd command = {
+		.addr = (uintptr_t)area_at(area, page),
+		.ptr = (uintptr_t)malloc(nr * PAGE),
+		.npages = nr,
+	};
+
+	if (file < 0)
+		file = open("/dev/hmm_dmirror0", O_RDWR | O_CLOEXEC);
+	if (file < 0)
+		wrong("no device with memory (modprobe test_hmm): %m");
+	if (ioctl(file, HMM_DMIRROR_MIGRATE_TO_DEV, &command))
+		wrong("the pages do not move to the device: %m");
+	expect(command.cpages, nr, "pages that moved");
+}
+
+/* Nobody but their device can reach them: they come home, and never under a wrong address. */
+static void pages_of_another_device_come_home(void)
+{
+	struct area area = map_anonymous(64, 5);
+
+	madvise(area.mem, area.pages * PAGE, MADV_NOHUGEPAGE);
+	odp_register_real(&area, ODP_TEST_WRITE);
+	for (size_t i = 0; i < area.pages; i++)
+		odp_store(&area, i, area.value[i] = i + 500);
+	give_to_device(&area, 8, 16);
+	expect(count_words(&area, WORD_READ), area.pages - 16, "pages left");
+	check(&area);
+	expect_error(__odp_fault(&area, 0, area.pages, true, ODP_TEST_SNAPSHOT,
+				 NULL),
+		     0, "a snapshot");
+	expect(count_words(&area, WORD_READ), area.pages - 16,
+	       "pages that a snapshot brings home");
+	for (size_t i = 8; i < 24; i++)
+		if (odp_load(&area, i) != area.value[i])
+			wrong("load of page %zu", i);
+	expect(count_words(&area, WORD_READ | WORD_MAPPED), area.pages,
+	       "pages at home");
+	check(&area);
+	give_to_device(&area, 8, 16);
+	odp_fault(&area, 0, area.pages, true);
+	for (size_t i = 0; i < area.pages; i++)
+		check_value(&area, i);
+	check(&area);
+	odp_release(&area);
+}
+
+/* A device faults for whoever registered the memory, and finds out when that one is gone. */
+static void the_memory_of_the_dead_is_not_faulted_in(void)
+{
+	struct area *area = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+				 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int registered[2], status;
+	char byte;
+
+	if (pipe(registered))
+		wrong("pipe: %m");
+	pid_t child = fork();
+
+	if (!child) {
+		*area = map_anonymous(1024, 9);
+		odp_register_real(area, ODP_TEST_WRITE);
+		if (write(registered[1], "", 1) != 1)
+			_exit(1);
+		pause();
+	}
+	if (read(registered[0], &byte, 1) != 1)
+		wrong("the child does not register");
+	odp_fault(area, 0, 700, true);
+	expect(odp_stat(area, PAGE_FAULTS), 700, "pages of the child");
+	if (kill(child, SIGKILL) || waitpid(child, &status, 0) != child ||
+	    !WIFSIGNALED(status))
+		wrong("the child is not dead");
+	expect_error(__odp_fault(area, 0, 8, true, ODP_TEST_FAULT, NULL), ESRCH,
+		     "a fault");
+	expect_error(__odp_fault(area, 0, 8, true, ODP_TEST_PREFETCH, NULL),
+		     ESRCH, "a prefetch");
+	expect(count_words(area, WORD_READ), 0, "pages of the dead");
+	odp_release(area);
+}
+
 static void a_process_may_die_with_it(void)
 {
 	int status;
@@ -552,6 +644,8 @@ static const struct test_case {
 	CASE(what_software_wrote_is_kept),
 	CASE(a_freed_page_that_the_device_wrote_is_kept),
 	CASE(a_fork_has_the_old_pages),
+	CASE(pages_of_another_device_come_home),
+	CASE(the_memory_of_the_dead_is_not_faulted_in),
 	CASE(a_process_may_die_with_it),
 };
 

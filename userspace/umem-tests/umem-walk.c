@@ -15,7 +15,8 @@
  * comparing the page table; then each page belongs to one thread of the first kind, which
  * knows its value, and takers only do what keeps values.
  *
- * Output: the seed, how often what was done, "fine"; or what was wrong, with status 1.
+ * Output: the seed, how often what was done, what the kernel counted meanwhile, "fine"; or
+ * what was wrong, with status 1.
  */
 #define _GNU_SOURCE
 #include <getopt.h>
@@ -336,6 +337,68 @@ static const struct deed {
 	{ "register anew", register_anew, 1, false },
 };
 
+/*
+ * madvise() may do nothing and say nothing. What of a walk's deeds the kernel must have counted
+ * (/proc/vmstat), else they did not happen.
+ */
+static const struct effect {
+	const char *name;
+	bool small_too; /* also where no huge page was asked for */
+	bool anonymous_only;
+} effects[] = {
+	{ "pswpout", true, false },
+	{ "pswpin", true, false },
+	{ "pgmigrate_success", true, false },
+	{ "thp_collapse_alloc", true, true },
+	{ "thp_split_page", true, true },
+	{ "thp_fault_alloc", false, true },
+};
+
+/* A short walk may not come to each of them. */
+#define STEPS_WITH_EFFECT 1000
+
+static uint64_t counted(const char *name)
+{
+	FILE *vmstat = fopen("/proc/vmstat", "re");
+	unsigned long long value;
+	char line[64];
+
+	if (!vmstat)
+		wrong("/proc/vmstat: %m");
+	while (fscanf(vmstat, "%63s %llu", line, &value) == 2)
+		if (!strcmp(line, name)) {
+			fclose(vmstat);
+			return value;
+		}
+	wrong("/proc/vmstat does not have %s", name);
+}
+
+static void count_effects(uint64_t *counts)
+{
+	for (size_t i = 0; i < COUNT(effects); i++)
+		counts[i] = counted(effects[i].name);
+}
+
+static void judge_effects(const struct walk *walk, const uint64_t *before,
+			  unsigned long steps)
+{
+	uint64_t after[COUNT(effects)];
+
+	count_effects(after);
+	snprintf(doing, sizeof(doing), "%lu steps", steps);
+	for (size_t i = 0; i < COUNT(effects); i++) {
+		const struct effect *effect = &effects[i];
+
+		printf("# %s: %llu\n", effect->name,
+		       (unsigned long long)(after[i] - before[i]));
+		if (after[i] > before[i] || steps < STEPS_WITH_EFFECT ||
+		    (effect->anonymous_only && walk->kind == SHARED) ||
+		    (!effect->small_too && walk->kind != HUGE_PAGES))
+			continue;
+		wrong("%s did not move", effect->name);
+	}
+}
+
 static const struct deed *draw_deed(struct walk *walk, bool keeps)
 {
 	unsigned int sum = 0, at;
@@ -469,6 +532,7 @@ int main(int argc, char **argv)
 	struct walk walk = { .flags = ODP_TEST_WRITE };
 	unsigned long seed = time(NULL), steps = 1000,
 		      counts[COUNT(deeds)] = {};
+	uint64_t before[COUNT(effects)];
 	unsigned int users = 0;
 	int option;
 
@@ -493,12 +557,14 @@ int main(int argc, char **argv)
 	join_group();
 	odp_open();
 	map_walk(&walk);
+	count_effects(before);
 	if (users)
 		run_threads(&walk, users, steps);
 	for (unsigned long i = 0; !users && i < steps; i++)
 		step(&walk, i, counts);
 	for (size_t i = 0; !users && i < COUNT(deeds); i++)
 		printf("# %s: %lu\n", deeds[i].name, counts[i]);
+	judge_effects(&walk, before, steps);
 	odp_release(&walk.area);
 	printf("fine\n");
 	return 0;

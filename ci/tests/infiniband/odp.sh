@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# For the tests of umem ODP: a machine with the device of drivers/infiniband/sw/odp_test, swap,
-# huge pages and a place for files that are written back.
+# For the tests of umem ODP: a machine with the device of drivers/infiniband/sw/odp_test, a device
+# that takes pages over (test_hmm), swap, huge pages and a place for files that are written back.
 # shellcheck disable=SC2034 # its variables are for the tests that source it
 
 storer=(--qemu "-device iommu-testdev")
@@ -16,7 +16,7 @@ echo 512M >/sys/block/zram0/disksize
 mkswap /dev/zram0 >/dev/null
 swapon /dev/zram0
 echo 16 >/proc/sys/vm/nr_hugepages
-modprobe odp_test
+modprobe -a odp_test test_hmm
 echo "# seed $seed (TEST_SEED sets it)"
 eval "$command"'
 }
