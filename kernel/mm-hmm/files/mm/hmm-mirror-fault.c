@@ -22,6 +22,7 @@
 #include <linux/jiffies.h>
 #include <linux/mm.h>
 #include <linux/oom.h>
+#include <linux/pagewalk.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 
@@ -31,6 +32,9 @@
 
 /* How often linking may fail for lack of memory before a fault does. */
 #define MAX_NOMEM 8
+
+/* How much that is not there is passed over without a pause. */
+#define MAX_PASS (64UL << 30)
 
 /* How many pages of a part a prefetch asks for in vain. */
 #define MAX_BAD 8
@@ -178,6 +182,12 @@ static unsigned long first_not_found(const struct request *request,
 	return start;
 }
 
+static bool may_prefetch(const struct vm_area_struct *vma)
+{
+	return vma->vm_flags & VM_READ &&
+	       !(vma->vm_flags & (VM_IO | VM_PFNMAP));
+}
+
 /* Fault in pages of one mapping, as many as can be had and are allowed. */
 static int prefetch_range(struct request *request, unsigned long seq,
 			  struct vm_area_struct *vma, unsigned long start,
@@ -187,7 +197,7 @@ static int prefetch_range(struct request *request, unsigned long seq,
 	unsigned int bad;
 	int ret;
 
-	if (!(vma->vm_flags & VM_READ) || vma->vm_flags & (VM_IO | VM_PFNMAP)) {
+	if (!may_prefetch(vma)) {
 		found_nothing(request, start, end);
 		return 0;
 	}
@@ -320,6 +330,28 @@ static void tally_none(const struct request *request, struct tally *tally)
 	};
 }
 
+/* Of blocks that are not in the table nothing is usable. */
+static void tally_blocks(struct request *request)
+{
+	struct hmm_mirror_span span = { request->start, request->end };
+	struct hmm_mirror *mirror = request->mirror;
+	struct hmm_mirror_part *part = &request->part;
+	struct pfn_table_slot *slot;
+	struct pfn_table_iter iter;
+
+	pfn_table_iter_init(&iter, &mirror->table,
+			    hmm_mirror_index(mirror, span.start) >>
+				    PFN_TABLE_BLOCK_ORDER,
+			    hmm_mirror_index(mirror, span.end - 1) >>
+				    PFN_TABLE_BLOCK_ORDER);
+	while ((slot = pfn_table_next(&iter))) {
+		part->block = pfn_table_slot_block(slot);
+		hmm_mirror_clip(mirror, &span, part->block, &part->first,
+				&part->behind);
+		tally_part(request, &request->tally);
+	}
+}
+
 /* Count the usable pages of all that is asked; the lock has not been dropped. */
 static void tally_all(struct request *request)
 {
@@ -327,12 +359,15 @@ static void tally_all(struct request *request)
 	unsigned long start;
 
 	tally_none(request, tally);
+	if (request->fault->mode != HMM_MIRROR_FAULT) {
+		tally_blocks(request);
+		return;
+	}
 	for (start = request->start; start < request->end;
 	     start = part_end(request)) {
 		set_part(request, start, request->end);
 		tally_part(request, tally);
-		if (tally->missing < request->end &&
-		    request->fault->mode == HMM_MIRROR_FAULT)
+		if (tally->missing < request->end)
 			break;
 	}
 }
@@ -445,6 +480,88 @@ static int do_part(struct request *request, bool keep_lock)
 	}
 }
 
+static int stop_at_pud(pud_t *pud, unsigned long addr, unsigned long next,
+		       struct mm_walk *walk)
+{
+	if (!pud_leaf(READ_ONCE(*pud)))
+		return 0;
+	*(unsigned long *)walk->private = addr;
+	return 1;
+}
+
+static int stop_at_pmd(pmd_t *pmd, unsigned long addr, unsigned long next,
+		       struct mm_walk *walk)
+{
+	*(unsigned long *)walk->private = addr;
+	return 1;
+}
+
+static int stop_at_hugetlb(pte_t *pte, unsigned long mask, unsigned long addr,
+			   unsigned long next, struct mm_walk *walk)
+{
+	*(unsigned long *)walk->private = addr;
+	return 1;
+}
+
+/* Ends where the process has a page table, or a huge page. */
+static const struct mm_walk_ops to_page_table = {
+	.pud_entry = stop_at_pud,
+	.pmd_entry = stop_at_pmd,
+	.hugetlb_entry = stop_at_hugetlb,
+	.walk_lock = PGWALK_RDLOCK,
+};
+
+/* The first address of a range that a snapshot or a prefetch could find a page at. */
+static unsigned long first_worth_it(const struct request *request,
+				    unsigned long start, unsigned long end)
+{
+	struct mm_struct *mm = request->mirror->notifier.mm;
+	struct vm_area_struct *vma;
+	unsigned long found = end;
+
+	VMA_ITERATOR(vmi, mm, start);
+
+	if (!mmget_not_zero(mm))
+		return start;
+	if (mmap_read_lock_killable(mm)) {
+		found = start;
+		goto out_put;
+	}
+	if (request->fault->mode == HMM_MIRROR_SNAPSHOT) {
+		walk_page_range(mm, start, end, &to_page_table, &found);
+	} else {
+		for_each_vma_range(vmi, vma, end) {
+			if (!may_prefetch(vma))
+				continue;
+			found = max(start, vma->vm_start);
+			break;
+		}
+	}
+	mmap_read_unlock(mm);
+out_put:
+	mmput_async(mm);
+	return found;
+}
+
+/*
+ * Where to go on behind a part that had nothing: nobody asks for each block of a terabyte that
+ * is not there. The last part is done in any case, as the lock is taken in it.
+ */
+static unsigned long pass_over(const struct request *request,
+			       unsigned long start, unsigned long end)
+{
+	const struct hmm_mirror *mirror = request->mirror;
+	unsigned long last;
+
+	last = hmm_mirror_block_addr(mirror,
+				     hmm_mirror_index(mirror, end - 1) >>
+					     PFN_TABLE_BLOCK_ORDER);
+	if (start >= last)
+		return start;
+	return first_worth_it(request, start,
+			      min(last - start, MAX_PASS) + start);
+}
+
 /* Part by part. @tally gets what all parts together have. */
 static int do_parts(struct request *request, unsigned long start,
 		    unsigned long end, bool keep_lock, struct tally *tally)
@@ -457,8 +574,12 @@ static int do_parts(struct request *request, unsigned long start,
 		ret = do_part(request, keep_lock && start == end);
 		tally->pages += request->tally.pages;
 		tally->granted &= request->tally.granted;
-		if (start < end)
-			cond_resched();
+		if (start >= end)
+			break;
+		if (!request->tally.pages && !ret &&
+		    request->fault->mode != HMM_MIRROR_FAULT)
+			start = pass_over(request, start, end);
+		cond_resched();
 	}
 	return ret;
 }

@@ -169,6 +169,57 @@ static void a_snapshot_brings_nothing_in(struct kunit *test)
 }
 
 /* Without links a fault grants what the process may do: DIRTY is exact. */
+static unsigned int walks;
+
+static void count_walk(struct hmm_mirror *mirror,
+		       const struct hmm_mirror_part *part)
+{
+	walks++;
+}
+
+/* Nobody asks for each block of what is not there: which are there, and one behind each. */
+static void what_is_not_there_is_passed_over(struct kunit *test)
+{
+	const unsigned int blocks = 64;
+	struct mock *mock = start(test, blocks * PAGES);
+
+	process_touch(test, address(mock, 3), 2);
+	process_touch(test, address(mock, 20 * PAGES), 1);
+	process_touch(test, address(mock, 40 * PAGES - 1), 2);
+	hmm_mirror_plant = (struct hmm_mirror_plant){
+		.mirror = &mock->mirror,
+		.walked = count_walk,
+	};
+	walks = 0;
+	KUNIT_EXPECT_EQ(test, 0,
+			mock_fault(mock, 0, blocks * PAGES, RW,
+				   HMM_MIRROR_SNAPSHOT));
+	/* 0, 1; 20, 21; 39, 40, 41; and the last. */
+	KUNIT_EXPECT_EQ(test, walks, 8);
+	KUNIT_EXPECT_EQ(test, mock->fault.present, 5);
+	mock_holds(mock);
+
+	/* Holes. */
+	process_unmap(test, address(mock, 2 * PAGES), 30 * PAGES);
+	process_unmap(test, address(mock, 34 * PAGES), 29 * PAGES);
+	walks = 0;
+	mock->fault = (struct hmm_mirror_fault){
+		.start = address(mock, 0),
+		.end = address(mock, blocks * PAGES),
+		.access = RW,
+		.mode = HMM_MIRROR_PREFETCH,
+	};
+	KUNIT_EXPECT_EQ(test, 0,
+			hmm_mirror_fault_and_lock(&mock->mirror, &mock->fault));
+	up_write(&mock->mirror.lock);
+	/* 0, 1, 2; 32, 33, 34; 63. */
+	KUNIT_EXPECT_EQ(test, walks, 7);
+	KUNIT_EXPECT_EQ(test, mock->fault.present, 5 * PAGES);
+	mock_holds(mock);
+	hmm_mirror_plant = (struct hmm_mirror_plant){};
+	mock_stop(mock);
+}
+
 static void a_software_device_gets_all_rights(struct kunit *test)
 {
 	struct mock *mock = mock_create(test);
@@ -431,6 +482,7 @@ static struct kunit_case hmm_mirror_fault_cases[] = {
 	KUNIT_CASE(what_may_only_be_read_is_not_written),
 	KUNIT_CASE(prefetch_passes_over_what_is_not_there),
 	KUNIT_CASE(a_snapshot_brings_nothing_in),
+	KUNIT_CASE(what_is_not_there_is_passed_over),
 	KUNIT_CASE(a_software_device_gets_all_rights),
 	KUNIT_CASE(links_that_fail_for_memory_are_tried_again),
 	KUNIT_CASE(an_invalidation_throws_the_walk_away),
