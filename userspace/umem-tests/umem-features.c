@@ -8,6 +8,7 @@
  * came about. Status 1 if a case failed.
  */
 #define _GNU_SOURCE
+#include <glob.h>
 #include <signal.h>
 
 #include "umem.h"
@@ -512,6 +513,60 @@ static void a_fork_has_the_old_pages(void)
 	odp_release(&area);
 }
 
+/* A counter of the first device that has umems. */
+static uint64_t device_counter(const char *name)
+{
+	glob_t found = {};
+	unsigned long long value;
+	char line[64];
+
+	glob("/sys/kernel/debug/umem_odp/*/counters", 0, NULL, &found);
+	for (size_t i = 0; i < found.gl_pathc; i++) {
+		FILE *counters = fopen(found.gl_pathv[i], "re");
+		uint64_t umems = 0;
+
+		while (counters &&
+		       fscanf(counters, "%63s %llu", line, &value) == 2) {
+			if (!strcmp(line, "umems"))
+				umems = value;
+			if (!umems || strcmp(line, name))
+				continue;
+			fclose(counters);
+			globfree(&found);
+			return value;
+		}
+		if (counters)
+			fclose(counters);
+	}
+	wrong("no device with umems counts %s", name);
+}
+
+static void a_device_counts_for_all_its_regions(void)
+{
+	struct area area = map_anonymous(64, 0), other = map_anonymous(64, 0);
+	uint64_t faults, bytes;
+
+	odp_register_real(&area, ODP_TEST_WRITE);
+	faults = device_counter("page_faults");
+	bytes = device_counter("metadata_bytes");
+	odp_register_real(&other, ODP_TEST_WRITE);
+	odp_fault(&area, 0, 10, true);
+	odp_fault(&other, 3, 20, true);
+	expect(device_counter("umems"), 2, "umems");
+	expect(device_counter("page_faults"), faults + 30, "pages");
+	expect(device_counter("metadata_bytes"),
+	       odp_stat(&area, METADATA_BYTES) +
+		       odp_stat(&other, METADATA_BYTES),
+	       "bytes");
+	/* Events stay counted, memory does not. */
+	odp_release(&other);
+	expect(device_counter("page_faults"), faults + 30,
+	       "pages, also of who is gone");
+	madvise(area.mem, area.pages * PAGE, MADV_DONTNEED);
+	expect(device_counter("metadata_bytes"), bytes, "bytes in the end");
+	odp_release(&area);
+}
+
 /* lib/test_hmm_uapi.h: a device with memory of its own, that takes over pages. */
 struct hmm_dmirror_cmd {
 	uint64_t addr, ptr, npages, cpages, faults;
@@ -644,6 +699,7 @@ static const struct test_case {
 	CASE(what_software_wrote_is_kept),
 	CASE(a_freed_page_that_the_device_wrote_is_kept),
 	CASE(a_fork_has_the_old_pages),
+	CASE(a_device_counts_for_all_its_regions),
 	CASE(pages_of_another_device_come_home),
 	CASE(the_memory_of_the_dead_is_not_faulted_in),
 	CASE(a_process_may_die_with_it),

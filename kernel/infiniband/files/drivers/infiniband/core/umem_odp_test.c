@@ -2,8 +2,8 @@
 /*
  * Copyright (c) 2026 The Twostep authors
  *
- * KUnit tests of on-demand paging umems: runs of pages as entries of a device (umem_odp.h).
- * No device, no process.
+ * KUnit tests of on-demand paging umems: runs of pages as entries of a device (umem_odp.h),
+ * and counters for netlink. No device, no process.
  *
  * The reference is a plain array that says of each page whether it is in the run. An entry is
  * to be filled if all of its pages are, and to be zapped if any is.
@@ -16,6 +16,8 @@
 #include <linux/moduleparam.h>
 #include <linux/prandom.h>
 #include <linux/random.h>
+#include <net/netlink.h>
+#include <rdma/rdma_netlink.h>
 
 #include "umem_odp.h"
 
@@ -205,11 +207,69 @@ static void blocks_are_zapped_in_any_order(struct kunit *test)
 		KUNIT_EXPECT_TRUE(test, pages->named[i]);
 }
 
+/* What "rdma statistic show mr" reads: whether the table says @value of @name. */
+static bool table_says(const struct sk_buff *msg, const char *name, u64 value)
+{
+	struct nlattr *table, *entry, *attrs[RDMA_NLDEV_ATTR_MAX];
+	int left;
+
+	table = nla_find((struct nlattr *)msg->data, msg->len,
+			 RDMA_NLDEV_ATTR_STAT_HWCOUNTERS);
+	nla_for_each_nested(entry, table, left) {
+		if (nla_parse_nested(attrs, RDMA_NLDEV_ATTR_MAX - 1, entry,
+				     NULL, NULL))
+			return false;
+		if (!nla_strcmp(attrs[RDMA_NLDEV_ATTR_STAT_HWCOUNTER_ENTRY_NAME],
+				name))
+			return nla_get_u64(
+				       attrs[RDMA_NLDEV_ATTR_STAT_HWCOUNTER_ENTRY_VALUE]) ==
+			       value;
+	}
+	return false;
+}
+
+/* Under the names that mlx5 has, and not a part of the table where there is no room. */
+static void counters_are_told_by_netlink(struct kunit *test)
+{
+	struct ib_umem_odp *odp = kunit_kzalloc(test, sizeof(*odp), GFP_KERNEL);
+	struct sk_buff *msg = nlmsg_new(NLMSG_GOODSIZE, GFP_KERNEL);
+	struct sk_buff *small = nlmsg_new(64, GFP_KERNEL);
+	struct hmm_mirror_stats *stats = &odp->mirror.stats;
+
+	if (!odp || !msg || !small)
+		goto out;
+	init_rwsem(&odp->mirror.lock);
+	atomic64_set(&stats->fault_pages, 11);
+	atomic64_set(&stats->faults_handled, 3);
+	atomic64_set(&stats->invalidated_pages, 7);
+	atomic64_set(&stats->invalidations_handled, 2);
+	atomic64_set(&stats->prefetch_pages, 5);
+	atomic64_set(&odp->links, 4);
+	atomic64_set(&odp->unlinks, 2);
+	KUNIT_EXPECT_EQ(test, 0, ib_umem_odp_fill_stats(msg, odp));
+	KUNIT_EXPECT_TRUE(test, table_says(msg, "page_faults", 11));
+	KUNIT_EXPECT_TRUE(test, table_says(msg, "page_faults_handled", 3));
+	KUNIT_EXPECT_TRUE(test, table_says(msg, "page_invalidations", 7));
+	KUNIT_EXPECT_TRUE(test,
+			  table_says(msg, "page_invalidations_handled", 2));
+	KUNIT_EXPECT_TRUE(test, table_says(msg, "page_prefetch", 5));
+	KUNIT_EXPECT_TRUE(test, table_says(msg, "iommu_calls", 6));
+	KUNIT_EXPECT_TRUE(test, table_says(msg, "iommu_flushes", 2));
+	KUNIT_EXPECT_FALSE(test, table_says(msg, "iommu_flushes", 3));
+	KUNIT_EXPECT_EQ(test, -EMSGSIZE, ib_umem_odp_fill_stats(small, odp));
+	KUNIT_EXPECT_EQ(test, small->len, 0);
+out:
+	KUNIT_EXPECT_TRUE(test, odp && msg && small);
+	nlmsg_free(msg);
+	nlmsg_free(small);
+}
+
 static struct kunit_case cases[] = {
 	KUNIT_CASE(whole_entries_are_filled),
 	KUNIT_CASE(entries_need_an_aligned_address),
 	KUNIT_CASE(touched_entries_are_zapped_once),
 	KUNIT_CASE(blocks_are_zapped_in_any_order),
+	KUNIT_CASE(counters_are_told_by_netlink),
 	{}
 };
 
