@@ -23,11 +23,20 @@
 #define PAGES 560
 #define SKEW 500
 
+/**
+ * struct operation - what has steps that can fail
+ * @name: of it
+ * @prepare: makes the area; no step fails
+ * @run: the operation
+ * @finish: registers the area, if @run is what registers; no step fails
+ * @huge: done without a failure, all of the area is in huge blocks
+ */
 struct operation {
 	const char *name;
 	void (*prepare)(struct area *area);
 	int (*run)(struct area *area);
 	void (*finish)(struct area *area);
+	bool huge;
 };
 
 static int fail_nth = -1;
@@ -166,15 +175,15 @@ static void register_again(struct area *area)
 }
 
 static const struct operation operations[] = {
-	{ "register", map_small, do_register, register_again },
-	{ "register_family", map_small, do_family, register_again },
-	{ "fault", map_registered, do_fault, NULL },
-	{ "fault_to_write", map_read, do_fault, NULL },
-	{ "fault_huge", map_huge, do_fault, NULL },
-	{ "fault_collapsed", map_collapsed, do_fault, NULL },
-	{ "prefetch", map_registered, do_prefetch, NULL },
-	{ "snapshot", map_registered, do_snapshot, NULL },
-	{ "invalidate", map_faulted, do_discard, NULL },
+	{ "register", map_small, do_register, register_again, false },
+	{ "register_family", map_small, do_family, register_again, false },
+	{ "fault", map_registered, do_fault, NULL, false },
+	{ "fault_to_write", map_read, do_fault, NULL, false },
+	{ "fault_huge", map_huge, do_fault, NULL, true },
+	{ "fault_collapsed", map_collapsed, do_fault, NULL, true },
+	{ "prefetch", map_registered, do_prefetch, NULL, false },
+	{ "snapshot", map_registered, do_snapshot, NULL, false },
+	{ "invalidate", map_faulted, do_discard, NULL, false },
 };
 
 /* All of it is as it must be, and works. */
@@ -203,6 +212,9 @@ static bool fail_once(const struct operation *operation, unsigned int step,
 	left = steps_left();
 	if (left && ret)
 		wrong("nothing failed: %s", strerror(-ret));
+	if (left && operation->huge &&
+	    count_words(&area, WORD_HUGE) != area.pages)
+		wrong("the memory is not huge");
 	if (ret && ret != -ENOMEM && ret != -EFAULT && ret != -EIO)
 		wrong("%s", strerror(-ret));
 	*told += !!ret;
@@ -219,12 +231,15 @@ static bool fail_once(const struct operation *operation, unsigned int step,
 
 static void sweep(const struct operation *operation)
 {
+	uint64_t ranges = core_counter("reserves") - core_counter("frees");
 	unsigned int step = 1, told = 0;
 
 	while (fail_once(operation, step, &told))
 		step++;
 	if (step == 1)
 		wrong("there was nothing that could fail");
+	if (core_counter("reserves") - core_counter("frees") != ranges)
+		wrong("IOVAs were left behind");
 	printf("# %s: %u steps, %u of them told\n", operation->name, step - 1,
 	       told);
 }

@@ -39,18 +39,6 @@ static void odp_register_real(struct area *area, uint32_t flags)
 		wrong("cannot register: %s", strerror(-ret));
 }
 
-static uint64_t count_words(const struct area *area, uint64_t bits)
-{
-	struct odp_test_page *pages = calloc(area->pages, sizeof(*pages));
-	uint64_t count = 0;
-
-	odp_look(area, pages);
-	for (size_t i = 0; i < area->pages; i++)
-		count += (pages[i].word & bits) == bits;
-	free(pages);
-	return count;
-}
-
 static void expect(uint64_t is, uint64_t shall, const char *what)
 {
 	if (is != shall)
@@ -82,24 +70,6 @@ static void the_device_sees_what_the_process_sees(void)
 	odp_release(&area);
 }
 
-/* IOTLB flushes of the DMA core so far, by anybody. */
-static uint64_t core_flushes(void)
-{
-	FILE *counters = fopen("/sys/kernel/debug/dma_iova/counters", "re");
-	unsigned long long value;
-	char name[64];
-
-	if (!counters)
-		wrong("the DMA core's counters: %m");
-	while (fscanf(counters, "%63s %llu", name, &value) == 2) {
-		if (strcmp(name, "flushes"))
-			continue;
-		fclose(counters);
-		return value;
-	}
-	wrong("the DMA core does not count flushes");
-}
-
 static void an_invalidation_is_one_flush(void)
 {
 	struct area area = map_anonymous(2048, 0);
@@ -110,9 +80,9 @@ static void an_invalidation_is_one_flush(void)
 	odp_fault(&area, 0, area.pages, true);
 	expect(count_words(&area, WORD_MAPPED), area.pages, "mapped pages");
 	check(&area);
-	flushes = core_flushes();
+	flushes = core_counter("flushes");
 	madvise(area.mem, area.pages * PAGE, MADV_DONTNEED);
-	flushes = core_flushes() - flushes;
+	flushes = core_counter("flushes") - flushes;
 	expect(count_words(&area, WORD_READ), 0, "words after it");
 	expect(flushes, area.region.way == ODP_TEST_WAY_IOVA, "flushes");
 	expect(odp_stat(&area, PAGE_INVALIDATIONS), area.pages, "pages");
@@ -288,6 +258,33 @@ static void a_hole_ends_a_fault_and_not_a_prefetch(void)
 	expect(present, 30, "pages around the hole");
 	check(&area);
 	odp_release(&area);
+}
+
+/* Behind the end of the file there are addresses, but no pages. */
+static void all_of_a_file_that_ends_is_had(void)
+{
+	int fd = memfd_create("short", MFD_CLOEXEC);
+	struct area area;
+	uint64_t present;
+
+	if (fd < 0 || ftruncate(fd, 16 * PAGE))
+		wrong("no file: %m");
+	area = map_area(32, 3, MAP_SHARED, fd);
+	odp_register_real(&area, ODP_TEST_WRITE);
+	expect_error(__odp_fault(&area, 0, 32, true, ODP_TEST_PREFETCH,
+				 &present),
+		     0, "a prefetch");
+	expect(present, 16, "pages of a prefetch");
+	check(&area);
+	madvise(area.mem, area.pages * PAGE, MADV_DONTNEED);
+	if (ftruncate(fd, 0) || ftruncate(fd, 16 * PAGE))
+		wrong("ftruncate: %m");
+	expect_error(__odp_fault(&area, 0, 32, true, ODP_TEST_FAULT, &present),
+		     EFAULT, "a fault");
+	expect(present, 16, "pages of a fault");
+	check(&area);
+	odp_release(&area);
+	close(fd);
 }
 
 static void a_snapshot_brings_nothing_in(void)
@@ -642,8 +639,12 @@ static void the_memory_of_the_dead_is_not_faulted_in(void)
 			_exit(1);
 		pause();
 	}
-	if (read(registered[0], &byte, 1) != 1)
-		wrong("the child does not register");
+	/* A child that ends early closes the last one. */
+	close(registered[1]);
+	if (read(registered[0], &byte, 1) != 1) {
+		waitpid(child, &status, 0);
+		_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+	}
 	odp_fault(area, 0, 700, true);
 	expect(odp_stat(area, PAGE_FAULTS), 700, "pages of the child");
 	if (kill(child, SIGKILL) || waitpid(child, &status, 0) != child ||
@@ -690,6 +691,7 @@ static const struct test_case {
 	CASE(a_region_of_any_length_costs_the_same),
 	CASE(bad_ranges_are_refused),
 	CASE(a_hole_ends_a_fault_and_not_a_prefetch),
+	CASE(all_of_a_file_that_ends_is_had),
 	CASE(a_snapshot_brings_nothing_in),
 	CASE(a_huge_entry_is_filled_whole),
 	CASE(memory_that_is_not_huge_has_no_huge_entries),

@@ -255,6 +255,37 @@ static inline uint64_t odp_stat(const struct area *area, enum odp_stat stat)
 	return odp_stats(area).values[stat];
 }
 
+/* Pages whose words have all of some bits. */
+static inline uint64_t count_words(const struct area *area, uint64_t bits)
+{
+	struct odp_test_page *pages = calloc(area->pages, sizeof(*pages));
+	uint64_t count = 0;
+
+	odp_look(area, pages);
+	for (size_t i = 0; i < area->pages; i++)
+		count += (pages[i].word & bits) == bits;
+	free(pages);
+	return count;
+}
+
+/* What the DMA core has counted so far, for anybody. */
+static inline uint64_t core_counter(const char *wanted)
+{
+	FILE *counters = fopen("/sys/kernel/debug/dma_iova/counters", "re");
+	unsigned long long value;
+	char name[64];
+
+	if (!counters)
+		wrong("the DMA core's counters: %m");
+	while (fscanf(counters, "%63s %llu", name, &value) == 2) {
+		if (strcmp(name, wanted))
+			continue;
+		fclose(counters);
+		return value;
+	}
+	wrong("the DMA core does not count %s", wanted);
+}
+
 static inline void read_pagemap(const struct area *area, uint64_t *map)
 {
 	off_t at = (uintptr_t)area->mem / PAGE * 8;

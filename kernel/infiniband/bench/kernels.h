@@ -51,11 +51,33 @@ static inline void unlock_faulted(struct ib_umem_odp *umem)
 	ib_umem_odp_unlock_shared(umem);
 }
 
-/* The fault did. */
+/* The fault did: the driver looks where its entries lead, run by run. */
 static inline int map_faulted(struct ib_umem_odp *umem, unsigned long addr,
 			      size_t size)
 {
-	return 0;
+	struct ib_umem_odp_iter iter;
+	struct ib_umem_odp_run run;
+	size_t bytes = 0;
+
+	ib_umem_odp_runs(&iter, umem, addr, addr + size);
+	while (ib_umem_odp_next_run(&iter, &run))
+		bytes += run.len;
+	return bytes == size ? 0 : -EIO;
+}
+
+/* What is left of a driver's zap without a device: it looks which entries are to go. */
+static inline void zap_nothing(struct ib_umem_odp *umem,
+			       struct ib_umem_odp_iter *runs)
+{
+	struct ib_umem_odp_run run;
+
+	while (ib_umem_odp_next_run(runs, &run))
+		;
+}
+
+static inline void set_zap(struct ib_umem_odp *umem)
+{
+	umem->zap = zap_nothing;
 }
 
 static inline size_t bytes_for_pages(struct ib_umem_odp *umem)
@@ -69,6 +91,11 @@ static inline size_t bytes_for_pages(struct ib_umem_odp *umem)
 }
 
 #else
+
+/* The driver's invalidate zaps before it unmaps; there is nothing to zap. */
+static inline void set_zap(struct ib_umem_odp *umem)
+{
+}
 
 /* One array, of 8 bytes a page, must be smaller than 2 GiB: a larger one is a WARN. */
 static inline bool can_register(size_t size)

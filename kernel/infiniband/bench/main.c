@@ -75,6 +75,7 @@ static int do_register(unsigned long addr, size_t size)
 			       &notifier_ops);
 	if (IS_ERR(umem))
 		return PTR_ERR(umem);
+	set_zap(umem);
 	odp = umem;
 	return 0;
 }

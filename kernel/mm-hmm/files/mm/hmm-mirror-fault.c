@@ -36,10 +36,10 @@
 /* How much that is not there is passed over without a pause. */
 #define MAX_PASS (64UL << 30)
 
-/* How many pages of a part a prefetch asks for in vain. */
+/* How many pages of a mapping, in a part, a prefetch asks for in vain. */
 #define MAX_BAD 8
 
-/* How often a part is tried at least before time is up. */
+/* How often something is tried at least before time is up. */
 #define MIN_TRIES 4
 
 /* Longer parts look at their first page first: it may be a huge one. */
@@ -188,13 +188,18 @@ static bool may_prefetch(const struct vm_area_struct *vma)
 	       !(vma->vm_flags & (VM_IO | VM_PFNMAP));
 }
 
-/* Fault in pages of one mapping, as many as can be had and are allowed. */
+/*
+ * Fault in pages of one mapping, as many as can be had and are allowed. A walk that fails has
+ * not stored all that was before the page at fault: page by page to that one, then on
+ * behind it, and after some of them with what is there.
+ */
 static int prefetch_range(struct request *request, unsigned long seq,
 			  struct vm_area_struct *vma, unsigned long start,
 			  unsigned long end)
 {
 	u64 access = request->fault->access;
-	unsigned int bad;
+	unsigned int bad = 0;
+	unsigned long flags;
 	int ret;
 
 	if (!may_prefetch(vma)) {
@@ -203,14 +208,25 @@ static int prefetch_range(struct request *request, unsigned long seq,
 	}
 	if (!(vma->vm_flags & VM_WRITE))
 		access &= ~PFN_TAG_WRITE;
-	ret = walk_range(request, seq, start, end, flags_for(access));
-	/* One page cannot be had: go on behind it, at last with what is there. */
-	for (bad = 1; ret && ret != -EBUSY; bad++) {
-		start = first_not_found(request, start, end) + PAGE_SIZE;
+	flags = flags_for(access);
+	ret = walk_range(request, seq, start, end, flags);
+	while (ret && ret != -EBUSY) {
+		start = first_not_found(request, start, end);
 		if (start >= end)
 			return 0;
-		ret = walk_pages(request, seq, start, end,
-				 bad < MAX_BAD ? flags_for(access) : 0);
+		ret = walk_pages(request, seq, start, start + PAGE_SIZE, flags);
+		if (ret == -EBUSY)
+			break;
+		start += PAGE_SIZE;
+		if (!ret) {
+			ret = -EAGAIN;
+			continue;
+		}
+		if (start >= end)
+			return 0;
+		if (++bad == MAX_BAD)
+			flags = 0;
+		ret = walk_pages(request, seq, start, end, flags);
 	}
 	return ret;
 }
@@ -236,11 +252,26 @@ static int prefetch_part(struct request *request, unsigned long seq)
 	return 0;
 }
 
+/* What is there is usable, also if not all of it could be had. */
+static int fault_part(struct request *request, unsigned long seq)
+{
+	unsigned long start = part_start(request), end = part_end(request);
+	int ret;
+
+	ret = walk_range(request, seq, start, end,
+			 flags_for(request->fault->access));
+	if (!ret || ret == -EBUSY)
+		return ret;
+	start = first_not_found(request, start, end);
+	if (start < end && walk_pages(request, seq, start, end, 0) == -EBUSY)
+		return -EBUSY;
+	return ret;
+}
+
 /* Find the pages of the part. What is found is true only if no invalidation came since. */
 static int walk_part(struct request *request, unsigned long seq)
 {
 	struct mm_struct *mm = request->mirror->notifier.mm;
-	unsigned long flags = 0;
 	int ret;
 
 	request->part.huge = false;
@@ -253,12 +284,12 @@ static int walk_part(struct request *request, unsigned long seq)
 		goto out_unlock;
 	}
 	if (request->fault->mode == HMM_MIRROR_FAULT)
-		flags = flags_for(request->fault->access);
-	if (request->fault->mode == HMM_MIRROR_PREFETCH)
+		ret = fault_part(request, seq);
+	else if (request->fault->mode == HMM_MIRROR_PREFETCH)
 		ret = prefetch_part(request, seq);
 	else
 		ret = walk_range(request, seq, part_start(request),
-				 part_end(request), flags);
+				 part_end(request), 0);
 out_unlock:
 	mmap_read_unlock(mm);
 	return ret;
@@ -593,6 +624,7 @@ static int complete_and_lock(struct request *request)
 	unsigned long deadline =
 		jiffies + msecs_to_jiffies(HMM_RANGE_DEFAULT_TIMEOUT);
 	struct tally unused = {};
+	unsigned int tries = 0;
 	int ret;
 
 	for (;;) {
@@ -602,7 +634,7 @@ static int complete_and_lock(struct request *request)
 			return 0;
 		up_write(&request->mirror->lock);
 		ret = -EBUSY;
-		if (time_after(jiffies, deadline))
+		if (tries++ >= MIN_TRIES && time_after(jiffies, deadline))
 			break;
 		set_part(request, request->tally.missing, request->end);
 		ret = do_parts(request, part_start(request), part_end(request),

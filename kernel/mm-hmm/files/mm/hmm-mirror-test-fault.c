@@ -168,7 +168,6 @@ static void a_snapshot_brings_nothing_in(struct kunit *test)
 	mock_stop(mock);
 }
 
-/* Without links a fault grants what the process may do: DIRTY is exact. */
 static unsigned int walks;
 
 static void count_walk(struct hmm_mirror *mirror,
@@ -220,6 +219,7 @@ static void what_is_not_there_is_passed_over(struct kunit *test)
 	mock_stop(mock);
 }
 
+/* Without links a fault grants what the process may do: DIRTY is exact. */
 static void a_software_device_gets_all_rights(struct kunit *test)
 {
 	struct mock *mock = mock_create(test);

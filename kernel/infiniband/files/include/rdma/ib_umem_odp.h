@@ -38,8 +38,8 @@
  *
  * Locking: the mirror's lock. Shared: what ib_umem_odp_fault_and_lock() returns with, and
  * what filling entries needs; several may do so at once, they fill in the same. Exclusive:
- * zapping, and setting or clearing &ib_umem_odp.zap. It nests inside the kernel's reclaim:
- * whoever holds it allocates with GFP_ATOMIC or GFP_NOWAIT only.
+ * zapping, and clearing &ib_umem_odp.zap (who sets it: see there). It nests inside the kernel's
+ * reclaim: whoever holds it allocates with GFP_ATOMIC or GFP_NOWAIT only.
  */
 #ifndef IB_UMEM_ODP_H
 #define IB_UMEM_ODP_H
@@ -91,7 +91,8 @@ typedef void ib_umem_odp_zap_fn(struct ib_umem_odp *odp,
  * @IB_UMEM_ODP_FAULTS: faults
  * @IB_UMEM_ODP_INVALIDATIONS: invalidations of a part of the umem
  * @IB_UMEM_ODP_PREFETCHES: prefetches
- * @IB_UMEM_ODP_RETRIES: page walks thrown away because an invalidation came between
+ * @IB_UMEM_ODP_RETRIES: page walks thrown away because an invalidation came between, or
+ *	another fault used up the room
  * @IB_UMEM_ODP_IOMMU_CALLS: calls of the DMA core that link or unlink pages
  * @IB_UMEM_ODP_IOMMU_FLUSHES: of these, those that end with an IOTLB flush
  * @IB_UMEM_ODP_METADATA_BYTES: memory held for what was touched, now

@@ -7,7 +7,7 @@
  * umem_odp_runs.c, counters in umem_odp_stats.c.
  *
  * Life. Registering takes a mirror and a range of IOVAs, both of constant cost. Releasing
- * stops the notifier, unlinks all that is present with one flush, marks what was written,
+ * unlinks all that is present with one flush, marks what was written, stops the notifier,
  * and gives the IOVAs back. The driver has stopped the device before.
  *
  * Implicit. A parent stands for the whole address space. It has no pages: the driver makes a

@@ -215,9 +215,13 @@ static bool table_says(const struct sk_buff *msg, const char *name, u64 value)
 
 	table = nla_find((struct nlattr *)msg->data, msg->len,
 			 RDMA_NLDEV_ATTR_STAT_HWCOUNTERS);
+	if (!table)
+		return false;
 	nla_for_each_nested(entry, table, left) {
 		if (nla_parse_nested(attrs, RDMA_NLDEV_ATTR_MAX - 1, entry,
-				     NULL, NULL))
+				     NULL, NULL) ||
+		    !attrs[RDMA_NLDEV_ATTR_STAT_HWCOUNTER_ENTRY_NAME] ||
+		    !attrs[RDMA_NLDEV_ATTR_STAT_HWCOUNTER_ENTRY_VALUE])
 			return false;
 		if (!nla_strcmp(attrs[RDMA_NLDEV_ATTR_STAT_HWCOUNTER_ENTRY_NAME],
 				name))
