@@ -36,6 +36,9 @@
  * Vocabulary: a page is PAGE_SIZE; an entry is BIT(page_shift), more only with
  * IB_ACCESS_HUGETLB.
  *
+ * Functions are documented where they are: drivers/infiniband/core/umem_odp*.c. For authors of
+ * drivers: Documentation/infiniband/odp.rst.
+ *
  * Locking: the mirror's lock. Shared: what ib_umem_odp_fault_and_lock() returns with, and
  * what filling entries needs; several may do so at once, they fill in the same. Exclusive:
  * zapping, and clearing &ib_umem_odp.zap (who sets it: see there). It nests inside the kernel's
@@ -82,7 +85,8 @@ typedef void ib_umem_odp_zap_fn(struct ib_umem_odp *odp,
 
 /**
  * enum ib_umem_odp_stat - what is counted, per umem and per device
- * @IB_UMEM_ODP_PAGE_FAULTS: pages that faults made usable
+ * @IB_UMEM_ODP_PAGE_FAULTS: pages that were usable when a fault returned, also those that had
+ *	been before
  * @IB_UMEM_ODP_PAGE_FAULTS_HANDLED: faults that got all they asked for
  * @IB_UMEM_ODP_PAGE_INVALIDATIONS: pages that invalidations took out
  * @IB_UMEM_ODP_PAGE_INVALIDATIONS_HANDLED: invalidations that took something out
@@ -94,8 +98,8 @@ typedef void ib_umem_odp_zap_fn(struct ib_umem_odp *odp,
  * @IB_UMEM_ODP_RETRIES: page walks thrown away because an invalidation came between, or
  *	another fault used up the room
  * @IB_UMEM_ODP_IOMMU_CALLS: calls of the DMA core that link or unlink pages
- * @IB_UMEM_ODP_IOMMU_FLUSHES: of these, those that end with an IOTLB flush
- * @IB_UMEM_ODP_METADATA_BYTES: memory held for what was touched, now
+ * @IB_UMEM_ODP_IOMMU_FLUSHES: of these, those that unlink: each ends with one IOTLB flush
+ * @IB_UMEM_ODP_METADATA_BYTES: memory held now, for what was touched and for the umem itself
  * @IB_UMEM_ODP_NR_STATS: how many there are
  *
  * What mlx5 of 6.12 counts is among the first five, under its names and in its units.

@@ -98,7 +98,7 @@ struct page;
  *	mirror itself marks the kinds without an IOVA. NULL: a software device, nothing is ever
  *	MAPPED
  * @unlink: take runs of MAPPED pages from the device's reach, all with one flush; the
- *	mirror takes MAPPED back afterwards. Cannot fail
+ *	mirror takes MAPPED back afterwards. Cannot fail. NULL if there is nothing to undo
  * @zap: make the device forget runs of MAPPED pages, and wait until it does not use them
  *	any more. May be NULL
  * @kind: how the device reaches a page of a PCI peer's memory: an &enum pfn_tag_kind, or
