@@ -131,7 +131,7 @@ def timeout(controller: Controller) -> None:
             each.fill(SEED + index)
         for thread in threads:
             thread.start()
-        wait_until(90, "a command is late", lambda: kernel_said("timeout, aborting") > 0)
+        wait_until(240, "a command is late", lambda: kernel_said("timeout, aborting") > 0)
         (controller.queue / "io_timeout").write_text("60000")
         for thread in threads:
             thread.join(100)

@@ -83,10 +83,16 @@ static unsigned int count_words(const struct hmm_mirror_iter *iter,
 {
 	const u64 want = iter->want, same = iter->same;
 	const u64 step = same & PFN_TAG_PFN ? 1 : 0;
-	unsigned int i;
+	unsigned int i = 0;
 	u64 word;
 
-	for (i = 0; i < nr; i++, next += step) {
+	/* What zap and unlink ask for: whatever the pages are. */
+	if (want && !same) {
+		while (i < nr && (READ_ONCE(words[i]) & want) == want)
+			i++;
+		return i;
+	}
+	for (; i < nr; i++, next += step) {
 		word = READ_ONCE(words[i]);
 		if (!word || (word & want) != want || (word ^ next) & same)
 			break;
