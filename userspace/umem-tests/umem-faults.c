@@ -229,11 +229,13 @@ static bool fail_once(const struct operation *operation, unsigned int step,
 	return !left;
 }
 
-static void sweep(const struct operation *operation)
+static void sweep(const void *what)
 {
+	const struct operation *operation = what;
 	uint64_t ranges = core_counter("reserves") - core_counter("frees");
 	unsigned int step = 1, told = 0;
 
+	fail_nth = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
 	while (fail_once(operation, step, &told))
 		step++;
 	if (step == 1)
@@ -246,25 +248,11 @@ static void sweep(const struct operation *operation)
 
 int main(void)
 {
-	int failed = 0, status;
+	int failed = 0;
 
 	printf("KTAP version 1\n1..%zu\n", COUNT(operations));
-	for (size_t i = 0; i < COUNT(operations); i++) {
-		fflush(stdout);
-		pid_t child = fork();
-
-		if (!child) {
-			odp_open();
-			fail_nth = open("/proc/thread-self/fail-nth",
-					O_RDWR | O_CLOEXEC);
-			sweep(&operations[i]);
-			fflush(stdout);
-			_exit(0);
-		}
-		waitpid(child, &status, 0);
-		failed += !!status;
-		printf("%sok %zu %s\n", status ? "not " : "", i + 1,
-		       operations[i].name);
-	}
+	for (size_t i = 0; i < COUNT(operations); i++)
+		failed += run_case(i + 1, operations[i].name, sweep,
+				   &operations[i]);
 	return !!failed;
 }

@@ -20,8 +20,6 @@
 #define MADV_COLLAPSE 25
 #endif
 
-#define SKIPPED 4
-
 __attribute__((noreturn)) static void skip(const char *why)
 {
 	printf("# skipped: %s\n", why);
@@ -514,28 +512,17 @@ static void a_fork_has_the_old_pages(void)
 static uint64_t device_counter(const char *name)
 {
 	glob_t found = {};
-	unsigned long long value;
-	char line[64];
+	uint64_t value;
+	size_t i = 0;
 
 	glob("/sys/kernel/debug/umem_odp/*/counters", 0, NULL, &found);
-	for (size_t i = 0; i < found.gl_pathc; i++) {
-		FILE *counters = fopen(found.gl_pathv[i], "re");
-		uint64_t umems = 0;
-
-		while (counters &&
-		       fscanf(counters, "%63s %llu", line, &value) == 2) {
-			if (!strcmp(line, "umems"))
-				umems = value;
-			if (!umems || strcmp(line, name))
-				continue;
-			fclose(counters);
-			globfree(&found);
-			return value;
-		}
-		if (counters)
-			fclose(counters);
-	}
-	wrong("no device with umems counts %s", name);
+	while (i < found.gl_pathc && !file_counter(found.gl_pathv[i], "umems"))
+		i++;
+	if (i == found.gl_pathc)
+		wrong("no device has umems");
+	value = file_counter(found.gl_pathv[i], name);
+	globfree(&found);
+	return value;
 }
 
 static void a_device_counts_for_all_its_regions(void)
@@ -707,30 +694,19 @@ static const struct test_case {
 	CASE(a_process_may_die_with_it),
 };
 
+static void run(const void *what)
+{
+	const struct test_case *test = what;
+
+	test->run();
+}
+
 int main(void)
 {
-	int failed = 0, status;
+	int failed = 0;
 
 	printf("KTAP version 1\n1..%zu\n", COUNT(cases));
-	for (size_t i = 0; i < COUNT(cases); i++) {
-		fflush(stdout);
-		pid_t child = fork();
-
-		if (!child) {
-			snprintf(doing, sizeof(doing), "%s", cases[i].name);
-			odp_open();
-			cases[i].run();
-			fflush(stdout);
-			_exit(0);
-		}
-		waitpid(child, &status, 0);
-		if (WIFEXITED(status) && WEXITSTATUS(status) == SKIPPED)
-			printf("ok %zu %s # SKIP\n", i + 1, cases[i].name);
-		else
-			printf("%sok %zu %s\n", status ? "not " : "", i + 1,
-			       cases[i].name);
-		failed += status && !(WIFEXITED(status) &&
-				      WEXITSTATUS(status) == SKIPPED);
-	}
+	for (size_t i = 0; i < COUNT(cases); i++)
+		failed += run_case(i + 1, cases[i].name, run, &cases[i]);
 	return !!failed;
 }

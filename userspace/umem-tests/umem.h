@@ -268,22 +268,28 @@ static inline uint64_t count_words(const struct area *area, uint64_t bits)
 	return count;
 }
 
-/* What the DMA core has counted so far, for anybody. */
-static inline uint64_t core_counter(const char *wanted)
+/* A counter of a file with lines "NAME VALUE"; the program ends if there is none. */
+static inline uint64_t file_counter(const char *path, const char *wanted)
 {
-	FILE *counters = fopen("/sys/kernel/debug/dma_iova/counters", "re");
+	FILE *counters = fopen(path, "re");
 	unsigned long long value;
 	char name[64];
 
 	if (!counters)
-		wrong("the DMA core's counters: %m");
+		wrong("%s: %m", path);
 	while (fscanf(counters, "%63s %llu", name, &value) == 2) {
 		if (strcmp(name, wanted))
 			continue;
 		fclose(counters);
 		return value;
 	}
-	wrong("the DMA core does not count %s", wanted);
+	wrong("%s does not have %s", path, wanted);
+}
+
+/* What the DMA core has counted so far, for anybody. */
+static inline uint64_t core_counter(const char *name)
+{
+	return file_counter("/sys/kernel/debug/dma_iova/counters", name);
 }
 
 static inline void read_pagemap(const struct area *area, uint64_t *map)
@@ -417,6 +423,33 @@ static inline bool write_file(const char *path, const char *format, ...)
 	if (fd >= 0)
 		close(fd);
 	return good;
+}
+
+#define SKIPPED 4
+
+/* Run a case in a process of its own and say how it ended, as KTAP. Returns whether it failed. */
+static inline bool run_case(size_t number, const char *name,
+			    void (*run)(const void *what), const void *what)
+{
+	bool skipped;
+	int status;
+	pid_t child;
+
+	fflush(stdout);
+	child = fork();
+	if (!child) {
+		snprintf(doing, sizeof(doing), "%s", name);
+		odp_open();
+		run(what);
+		fflush(stdout);
+		_exit(0);
+	}
+	if (waitpid(child, &status, 0) != child)
+		wrong("no child: %m");
+	skipped = WIFEXITED(status) && WEXITSTATUS(status) == SKIPPED;
+	printf("%sok %zu %s%s\n", status && !skipped ? "not " : "", number,
+	       name, skipped ? " # SKIP" : "");
+	return status && !skipped;
 }
 
 #endif /* UMEM_H */

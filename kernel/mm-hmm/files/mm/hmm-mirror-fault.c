@@ -370,11 +370,7 @@ static void tally_blocks(struct request *request)
 	struct pfn_table_slot *slot;
 	struct pfn_table_iter iter;
 
-	pfn_table_iter_init(&iter, &mirror->table,
-			    hmm_mirror_index(mirror, span.start) >>
-				    PFN_TABLE_BLOCK_ORDER,
-			    hmm_mirror_index(mirror, span.end - 1) >>
-				    PFN_TABLE_BLOCK_ORDER);
+	hmm_mirror_blocks(&iter, mirror, &span);
 	while ((slot = pfn_table_next(&iter))) {
 		part->block = pfn_table_slot_block(slot);
 		hmm_mirror_clip(mirror, &span, part->block, &part->first,

@@ -61,6 +61,18 @@ hmm_mirror_slot_at(const struct hmm_mirror *mirror, unsigned long addr)
 						      PFN_TABLE_BLOCK_ORDER);
 }
 
+/* Begin a walk over the blocks of the table that a span touches; it is not empty. */
+static inline void hmm_mirror_blocks(struct pfn_table_iter *iter,
+				     struct hmm_mirror *mirror,
+				     const struct hmm_mirror_span *span)
+{
+	pfn_table_iter_init(iter, &mirror->table,
+			    hmm_mirror_index(mirror, span->start) >>
+				    PFN_TABLE_BLOCK_ORDER,
+			    hmm_mirror_index(mirror, span->end - 1) >>
+				    PFN_TABLE_BLOCK_ORDER);
+}
+
 /* Leave out what is not mirrored. Returns false if nothing is left. */
 static inline bool hmm_mirror_clamp(const struct hmm_mirror *mirror,
 				    struct hmm_mirror_span *span)

@@ -187,11 +187,7 @@ void hmm_mirror_unlink(struct hmm_mirror *mirror, unsigned long start,
 	grow_at(mirror, start, NULL, &span);
 	grow_at(mirror, end - 1, NULL, &span);
 	end_reach(mirror, &span, true);
-	pfn_table_iter_init(&iter, &mirror->table,
-			    hmm_mirror_index(mirror, span.start) >>
-				    PFN_TABLE_BLOCK_ORDER,
-			    hmm_mirror_index(mirror, span.end - 1) >>
-				    PFN_TABLE_BLOCK_ORDER);
+	hmm_mirror_blocks(&iter, mirror, &span);
 	while ((slot = pfn_table_next(&iter))) {
 		hmm_mirror_clip(mirror, &span, pfn_table_slot_block(slot),
 				&first, &behind);
@@ -278,11 +274,7 @@ static void remove_words(struct removal *removal)
 	struct pfn_table_slot *slot;
 	struct pfn_table_iter iter;
 
-	pfn_table_iter_init(&iter, &mirror->table,
-			    hmm_mirror_index(mirror, removal->asked.start) >>
-				    PFN_TABLE_BLOCK_ORDER,
-			    hmm_mirror_index(mirror, removal->asked.end - 1) >>
-				    PFN_TABLE_BLOCK_ORDER);
+	hmm_mirror_blocks(&iter, mirror, &removal->asked);
 	while ((slot = pfn_table_next(&iter))) {
 		if (pfn_table_slot_split(slot)) {
 			if (!remove_from_split(removal, slot))

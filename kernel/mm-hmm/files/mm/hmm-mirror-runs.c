@@ -136,21 +136,20 @@ static bool take_pages(struct hmm_mirror_iter *iter, struct hmm_mirror_run *run)
 void hmm_mirror_runs(struct hmm_mirror_iter *iter, struct hmm_mirror *mirror,
 		     unsigned long start, unsigned long end, u64 want, u64 same)
 {
+	struct hmm_mirror_span span = { start, end };
+	bool some = hmm_mirror_clamp(mirror, &span);
+
 	lockdep_assert_held(&mirror->lock);
 	iter->mirror = mirror;
-	iter->start = max(start & PAGE_MASK, mirror->start);
-	iter->end = end < mirror->end ? PAGE_ALIGN(end) : mirror->end;
+	iter->start = span.start;
+	iter->end = span.end;
 	iter->want = want;
 	iter->same = same;
 	iter->slot = NULL;
 	iter->i = 0;
-	if (iter->start >= iter->end)
+	if (!some)
 		return;
-	pfn_table_iter_init(&iter->blocks, &mirror->table,
-			    hmm_mirror_index(mirror, iter->start) >>
-				    PFN_TABLE_BLOCK_ORDER,
-			    hmm_mirror_index(mirror, iter->end - 1) >>
-				    PFN_TABLE_BLOCK_ORDER);
+	hmm_mirror_blocks(&iter->blocks, mirror, &span);
 	next_block(iter);
 }
 EXPORT_SYMBOL_GPL(hmm_mirror_runs);
