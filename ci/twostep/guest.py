@@ -47,7 +47,8 @@ def program(source: Path, *flags: str, includes: tuple[Path, ...] = ()) -> Path:
 
 def guest_folder(machine: Machine, folder: Path) -> Path:
     """Fill FOLDER for one run and return it."""
-    shutil.copy(GUEST / "init", folder / "init")
+    for name in ("init", "fstab"):
+        shutil.copy(GUEST / name, folder)
     shutil.copy(program(GUEST / "agent.c"), folder / "agent")
     programs = folder / "bin"
     programs.mkdir()
