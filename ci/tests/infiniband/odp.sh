@@ -9,7 +9,7 @@ storer=(--qemu "-device iommu-testdev")
 odp() {
 	local command=$1
 	shift
-	ci/vm --kernel "$KERNEL" --mem 2G --timeout 580 "$@" -- env command="$command" \
+	ci/vm --kernel "$KERNEL" --mem 1G --timeout 580 "$@" -- env command="$command" \
 		seed="${TEST_SEED:-$((RANDOM + 1))}" sh -ec '
 modprobe zram
 echo 512M >/sys/block/zram0/disksize

@@ -10,7 +10,7 @@ integrity() {
 	[ "$KERNEL" != debug ] || { share=4 && set -- "$@" --append "dma_debug=off kmemleak=off"; }
 	echo "seed $seed (TEST_SEED sets it)"
 	truncate -s 32M "$TEST_TMP/disk"
-	ci/vm --kernel "$KERNEL" --timeout 230 --mem 2G --share ci/tests/nvme "$@" \
+	ci/vm --kernel "$KERNEL" --timeout 230 --mem 1G --share ci/tests/nvme "$@" \
 		--qemu "-blockdev raw,node-name=disk,file.driver=file,file.filename=$TEST_TMP/disk" \
 		--qemu "-device nvme,id=ctrl,serial=integrity,mdts=9" \
 		--qemu "-device nvme-ns,bus=ctrl,drive=disk,ms=8,pi=1,logical_block_size=${BLOCK:-512},physical_block_size=${BLOCK:-512}" \

@@ -11,7 +11,7 @@ matrix() {
 	[ "$KERNEL" != debug ] || { share=4 && set -- "$@" --append kmemleak=off; }
 	echo "seed $seed (TEST_SEED sets it)"
 	truncate -s 64M "$TEST_TMP/disk"
-	ci/vm --kernel "$KERNEL" --timeout 290 --mem 2G --share ci/tests/nvme "$@" \
+	ci/vm --kernel "$KERNEL" --timeout 290 --mem 1G --share ci/tests/nvme "$@" \
 		--qemu "-blockdev raw,node-name=matrix,file.driver=file,file.filename=$TEST_TMP/disk" \
 		--qemu "-device nvme,serial=matrix,drive=matrix,bus=${BUS:-pcie.0},mdts=9" \
 		-- python3 -B matrix.py "$kind" "$seed" "$share"

@@ -12,7 +12,7 @@ peer() {
 		truncate -s 16M "$TEST_TMP/$disk"
 		set -- "$@" --qemu "-blockdev raw,node-name=$disk,file.driver=file,file.filename=$TEST_TMP/$disk"
 	done
-	ci/vm --kernel "$KERNEL" --timeout 110 --mem 2G --share ci/tests/nvme "$@" \
+	ci/vm --kernel "$KERNEL" --timeout 110 --mem 1G --share ci/tests/nvme "$@" \
 		--qemu "-device nvme,serial=client,drive=client,bus=${BUS:-pcie.0},mdts=9" \
 		--qemu "-device nvme,serial=provider,drive=provider,bus=${OTHER_BUS:-pcie.0},mdts=9,cmb_size_mb=16" \
 		-- python3 -B peer.py "$kind" "$seed"

@@ -8,7 +8,7 @@ trouble() {
 	shift
 	echo "seed $seed (TEST_SEED sets it)"
 	truncate -s 64M "$TEST_TMP/disk"
-	ci/vm --kernel "$KERNEL" --timeout 590 --mem 2G --share ci/tests/nvme "$@" \
+	ci/vm --kernel "$KERNEL" --timeout 590 --mem 1G --share ci/tests/nvme "$@" \
 		--qemu "-object throttle-group,id=speed,x-iops-total=${iops:-0}" \
 		--qemu "-blockdev raw,node-name=file,file.driver=file,file.filename=$TEST_TMP/disk" \
 		--qemu "-blockdev throttle,node-name=disk,throttle-group=speed,file=file" \
