@@ -241,5 +241,7 @@ def run(*command: str, status: int = 0, deadline: float = 170) -> str:
     )
     if done.returncode != status:
         lines = [line[:300] for line in done.stdout.splitlines()]
-        fail("\n".join([*lines[-20:], f"{' '.join(command)}: status {done.returncode}"]))
+        # fio says what is wrong before its long table.
+        some = lines if len(lines) < 20 else [*lines[:10], *lines[-10:]]
+        fail("\n".join([*some, f"{' '.join(command)}: status {done.returncode}"]))
     return done.stdout
