@@ -299,6 +299,7 @@ bool ib_umem_odp_next_run(struct ib_umem_odp_iter *iter,
 			  struct ib_umem_odp_run *run);
 
 void ib_umem_odp_read_stats(struct ib_umem_odp *umem_odp, u64 *stats);
+void ib_umem_odp_read_device_stats(struct ib_device *device, u64 *stats);
 int ib_umem_odp_fill_stats(struct sk_buff *msg, struct ib_umem_odp *umem_odp);
 
 #else /* CONFIG_INFINIBAND_ON_DEMAND_PAGING */

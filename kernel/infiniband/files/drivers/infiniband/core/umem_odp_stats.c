@@ -156,14 +156,13 @@ int ib_umem_odp_fill_stats(struct sk_buff *msg, struct ib_umem_odp *umem_odp)
 }
 EXPORT_SYMBOL_GPL(ib_umem_odp_fill_stats);
 
-static int counters_show(struct seq_file *seq, void *unused)
+/* Returns how many umems there are now. */
+static u64 read_device(struct ib_umem_odp_device *device, u64 *stats)
 {
-	struct ib_umem_odp_device *device = seq->private;
-	u64 stats[IB_UMEM_ODP_NR_STATS] = {};
-	enum ib_umem_odp_stat i;
 	struct ib_umem_odp *odp;
 	u64 umems = 0;
 
+	memset(stats, 0, IB_UMEM_ODP_NR_STATS * sizeof(*stats));
 	mutex_lock(&device->umems.lock);
 	add_gone(&device->umems, stats);
 	list_for_each_entry(odp, &device->umems.members, in_device) {
@@ -171,6 +170,14 @@ static int counters_show(struct seq_file *seq, void *unused)
 		umems++;
 	}
 	mutex_unlock(&device->umems.lock);
+	return umems;
+}
+
+static int counters_show(struct seq_file *seq, void *unused)
+{
+	u64 stats[IB_UMEM_ODP_NR_STATS];
+	u64 umems = read_device(seq->private, stats);
+	enum ib_umem_odp_stat i;
 
 	seq_printf(seq, "umems %llu\n", umems);
 	for (i = 0; i < IB_UMEM_ODP_NR_STATS; i++)
@@ -233,6 +240,24 @@ static void put_device_set(struct ib_umem_odp_device *device)
 	if (refcount_dec_and_test(&device->refs))
 		kfree(device);
 }
+
+/**
+ * ib_umem_odp_read_device_stats() - what all umems of a device counted, also those that went
+ * @device: the device, registered
+ * @stats: out: IB_UMEM_ODP_NR_STATS values, 0 if it does not announce on-demand paging
+ *
+ * Context: sleeps.
+ */
+void ib_umem_odp_read_device_stats(struct ib_device *device, u64 *stats)
+{
+	struct ib_umem_odp_device *of = ib_get_client_data(device, &client);
+
+	if (of)
+		read_device(of, stats);
+	else
+		memset(stats, 0, IB_UMEM_ODP_NR_STATS * sizeof(*stats));
+}
+EXPORT_SYMBOL_GPL(ib_umem_odp_read_device_stats);
 
 static int add_device(struct ib_device *ibdev)
 {
