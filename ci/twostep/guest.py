@@ -14,8 +14,10 @@ from twostep.problem import Problem
 GUEST = SRC / "ci/guest"
 
 
-def program(source: Path, *flags: str, includes: tuple[Path, ...] = ()) -> Path:
-    """SOURCE, a C program of ours, compiled; kept in the cache by its content.
+def program(
+    source: Path, *flags: str, includes: tuple[Path, ...] = (), others: tuple[Path, ...] = ()
+) -> Path:
+    """SOURCE, a C program of ours, and OTHERS, compiled; kept in the cache by their content.
 
     With the headers beside it and in the folders INCLUDES.
     """
@@ -23,7 +25,7 @@ def program(source: Path, *flags: str, includes: tuple[Path, ...] = ()) -> Path:
     headers = [
         header for place in (source.parent, *includes) for header in sorted(place.glob("*.h"))
     ]
-    contents = [file_digest(file) for file in (source, *headers)]
+    contents = [file_digest(file) for file in (source, *others, *headers)]
     folder = CACHE / "program" / f"{name}-{key([*contents, lab_key(), *flags])}"
     binary = folder / name
     if not binary.exists():
@@ -31,8 +33,9 @@ def program(source: Path, *flags: str, includes: tuple[Path, ...] = ()) -> Path:
             folder.mkdir(parents=True, exist_ok=True)
             new = folder / f"{name}.new"
             compiler = ["gcc", "-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror"]
+            folders = [f"-I{place}" for place in includes]
             result = subprocess.run(
-                [*compiler, *(f"-I{place}" for place in includes), "-o", new, source, *flags],
+                [*compiler, *folders, "-o", new, source, *others, *flags],
                 stderr=subprocess.PIPE,
                 text=True,
                 check=False,
@@ -52,7 +55,11 @@ def guest_folder(machine: Machine, folder: Path) -> Path:
     shutil.copy(program(GUEST / "agent.c"), folder / "agent")
     programs = folder / "bin"
     programs.mkdir()
-    shutil.copy(program(SRC / "userspace/odp-tests/rdma-data.c", "-libverbs"), programs)
+    tests = SRC / "userspace/odp-tests"
+    shutil.copy(program(tests / "rdma-data.c", "-libverbs"), programs)
+    nouns = tuple(tests / f"{name}.c" for name in ("say", "fabric", "region"))
+    for name in ("rdma-matrix", "rdma-refused"):
+        shutil.copy(program(tests / f"{name}.c", "-libverbs", others=nouns), programs)
     abi = SRC / "kernel/infiniband/files/drivers/infiniband/sw/odp_test"
     for name in ("umem-faults", "umem-features", "umem-walk"):
         source = SRC / f"userspace/umem-tests/{name}.c"

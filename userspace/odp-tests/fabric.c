@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+// Copyright (c) 2026 The Twostep authors
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#include "fabric.h"
+#include "say.h"
+
+#define DEADLINE_SECONDS 20
+#define DEPTH 64
+#define PSN 17
+
+void fabric_open(struct fabric *fabric, const char *device, int gid_index)
+{
+	struct ibv_device **list = ibv_get_device_list(NULL);
+	struct ibv_port_attr port;
+
+	for (int i = 0; list && list[i]; i++)
+		if (!strcmp(ibv_get_device_name(list[i]), device))
+			fabric->context = ibv_open_device(list[i]);
+	ibv_free_device_list(list);
+	if (!fabric->context)
+		skip("there is no device %s", device);
+	fabric->port = 1;
+	fabric->gid_index = gid_index;
+	fabric->pd = ibv_alloc_pd(fabric->context);
+	if (!fabric->pd ||
+	    ibv_query_port(fabric->context, fabric->port, &port) ||
+	    ibv_query_gid(fabric->context, fabric->port, gid_index,
+			  &fabric->gid) ||
+	    ibv_query_device_ex(fabric->context, NULL, &fabric->attr))
+		skip("port %u of %s has no GID %d", fabric->port, device,
+		     gid_index);
+	fabric->mtu = port.active_mtu;
+}
+
+uint32_t odp_caps(const struct fabric *fabric, enum ibv_qp_type type)
+{
+	const struct ibv_odp_caps *caps = &fabric->attr.odp_caps;
+
+	if (!(caps->general_caps & IBV_ODP_SUPPORT))
+		return 0;
+	switch (type) {
+	case IBV_QPT_RC:
+		return caps->per_transport_caps.rc_odp_caps;
+	case IBV_QPT_UC:
+		return caps->per_transport_caps.uc_odp_caps;
+	case IBV_QPT_UD:
+		return caps->per_transport_caps.ud_odp_caps;
+	default:
+		return 0;
+	}
+}
+
+unsigned int mtu_bytes(enum ibv_mtu mtu)
+{
+	return 128U << mtu;
+}
+
+static uint64_t send_ops(enum ibv_qp_type type)
+{
+	uint64_t ops = IBV_QP_EX_WITH_SEND | IBV_QP_EX_WITH_SEND_WITH_IMM;
+
+	if (type == IBV_QPT_UD)
+		return ops;
+	ops |= IBV_QP_EX_WITH_RDMA_WRITE | IBV_QP_EX_WITH_RDMA_WRITE_WITH_IMM;
+	if (type == IBV_QPT_UC)
+		return ops;
+	return ops | IBV_QP_EX_WITH_SEND_WITH_INV | IBV_QP_EX_WITH_RDMA_READ |
+	       IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP |
+	       IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD |
+	       IBV_QP_EX_WITH_ATOMIC_WRITE | IBV_QP_EX_WITH_FLUSH |
+	       IBV_QP_EX_WITH_BIND_MW;
+}
+
+static void end_make(struct end *end, const struct fabric *fabric,
+		     enum ibv_qp_type type, bool srq)
+{
+	struct ibv_srq_init_attr srq_init = {
+		.attr = { .max_wr = DEPTH, .max_sge = MAX_SGE },
+	};
+	struct ibv_qp_init_attr_ex init = {
+		.qp_type = type,
+		.sq_sig_all = 1,
+		.cap = { .max_send_wr = DEPTH,
+			 .max_recv_wr = DEPTH,
+			 .max_send_sge = MAX_SGE,
+			 .max_recv_sge = MAX_SGE,
+			 .max_inline_data = MAX_INLINE },
+		.comp_mask = IBV_QP_INIT_ATTR_PD |
+			     IBV_QP_INIT_ATTR_SEND_OPS_FLAGS,
+		.pd = fabric->pd,
+		.send_ops_flags = send_ops(type),
+	};
+
+	end->cq = ibv_create_cq(fabric->context, 2 * DEPTH, NULL, NULL, 0);
+	if (!end->cq)
+		wrong("no completion queue: %s", strerror(errno));
+	if (srq) {
+		end->srq = ibv_create_srq(fabric->pd, &srq_init);
+		if (!end->srq)
+			wrong("no shared receive queue: %s", strerror(errno));
+		init.srq = end->srq;
+		init.cap.max_recv_wr = 0;
+		init.cap.max_recv_sge = 0;
+	}
+	init.send_cq = end->cq;
+	init.recv_cq = end->cq;
+	end->qp = ibv_create_qp_ex(fabric->context, &init);
+	if (!end->qp)
+		wrong("no queue pair: %s", strerror(errno));
+	end->ex = ibv_qp_to_qp_ex(end->qp);
+}
+
+static void modify(struct end *end, struct ibv_qp_attr *attr, int mask)
+{
+	if (ibv_modify_qp(end->qp, attr, mask | IBV_QP_STATE))
+		wrong("queue pair to state %d: %s", attr->qp_state,
+		      strerror(errno));
+}
+
+static void end_init(struct end *end, const struct fabric *fabric,
+		     enum ibv_qp_type type)
+{
+	struct ibv_qp_attr attr = {
+		.qp_state = IBV_QPS_INIT,
+		.port_num = fabric->port,
+		.qkey = QKEY,
+		.qp_access_flags = IBV_ACCESS_LOCAL_WRITE |
+				   IBV_ACCESS_REMOTE_WRITE,
+	};
+
+	if (type == IBV_QPT_RC)
+		attr.qp_access_flags |=
+			IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_ATOMIC |
+			IBV_ACCESS_FLUSH_GLOBAL | IBV_ACCESS_FLUSH_PERSISTENT;
+	modify(end, &attr,
+	       IBV_QP_PKEY_INDEX | IBV_QP_PORT |
+		       (type == IBV_QPT_UD ? IBV_QP_QKEY :
+					     IBV_QP_ACCESS_FLAGS));
+}
+
+static struct ibv_ah_attr way(const struct fabric *fabric)
+{
+	return (struct ibv_ah_attr){
+		.is_global = 1,
+		.port_num = fabric->port,
+		.grh = { .dgid = fabric->gid,
+			 .sgid_index = fabric->gid_index,
+			 .hop_limit = 4 },
+	};
+}
+
+static void end_connect(struct pair *pair, struct end *end,
+			const struct end *other, const struct fabric *fabric)
+{
+	struct ibv_qp_attr attr = {
+		.qp_state = IBV_QPS_RTR,
+		.path_mtu = pair->mtu,
+		.dest_qp_num = other->qp->qp_num,
+		.rq_psn = PSN,
+		.max_dest_rd_atomic = 4,
+		.min_rnr_timer = 1,
+		.ah_attr = way(fabric),
+	};
+	int connected = IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN |
+			IBV_QP_RQ_PSN;
+	int reliable = IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
+
+	if (pair->type == IBV_QPT_UD)
+		connected = reliable = 0;
+	if (pair->type == IBV_QPT_UC)
+		reliable = 0;
+	modify(end, &attr, connected | reliable);
+	attr = (struct ibv_qp_attr){ .qp_state = IBV_QPS_RTS,
+				     .timeout = 16,
+				     .retry_cnt = 7,
+				     .rnr_retry = 7,
+				     .sq_psn = PSN,
+				     .max_rd_atomic = 4 };
+	if (pair->type == IBV_QPT_RC)
+		reliable = IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT |
+			   IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC;
+	modify(end, &attr, IBV_QP_SQ_PSN | reliable);
+}
+
+void pair_make(struct pair *pair, const struct fabric *fabric,
+	       enum ibv_qp_type type, enum ibv_mtu mtu, bool srq)
+{
+	struct ibv_ah_attr attr = way(fabric);
+
+	*pair = (struct pair){ .type = type, .mtu = mtu };
+	end_make(&pair->near, fabric, type, false);
+	end_make(&pair->far, fabric, type, srq);
+	end_init(&pair->near, fabric, type);
+	end_init(&pair->far, fabric, type);
+	end_connect(pair, &pair->near, &pair->far, fabric);
+	end_connect(pair, &pair->far, &pair->near, fabric);
+	if (type == IBV_QPT_UD) {
+		pair->near.ah = ibv_create_ah(fabric->pd, &attr);
+		if (!pair->near.ah)
+			wrong("no address handle: %s", strerror(errno));
+	}
+}
+
+static void end_destroy(struct end *end)
+{
+	if (end->ah)
+		ibv_destroy_ah(end->ah);
+	if (ibv_destroy_qp(end->qp))
+		wrong("queue pair not destroyed");
+	if (end->srq)
+		ibv_destroy_srq(end->srq);
+	ibv_destroy_cq(end->cq);
+}
+
+void pair_destroy(struct pair *pair)
+{
+	end_destroy(&pair->near);
+	end_destroy(&pair->far);
+}
+
+struct ibv_wc end_wait(struct end *end, const char *whose)
+{
+	time_t late = time(NULL) + DEADLINE_SECONDS;
+	struct ibv_wc wc;
+	int nr;
+
+	while (!(nr = ibv_poll_cq(end->cq, 1, &wc)))
+		if (time(NULL) > late)
+			wrong("no completion at the %s in %d s", whose,
+			      DEADLINE_SECONDS);
+	if (nr < 0)
+		wrong("poll failed at the %s", whose);
+	return wc;
+}
+
+struct ibv_wc end_wait_success(struct end *end, const char *whose)
+{
+	struct ibv_wc wc = end_wait(end, whose);
+
+	if (wc.status != IBV_WC_SUCCESS)
+		wrong("completion at the %s: %s", whose,
+		      ibv_wc_status_str(wc.status));
+	return wc;
+}
+
+void post_receive(struct end *end, struct ibv_sge *sges, int nr)
+{
+	struct ibv_recv_wr wr = { .sg_list = sges, .num_sge = nr }, *bad;
+	int ret = end->srq ? ibv_post_srq_recv(end->srq, &wr, &bad) :
+			     ibv_post_recv(end->qp, &wr, &bad);
+
+	if (ret)
+		wrong("receive not posted: %s", strerror(ret));
+}

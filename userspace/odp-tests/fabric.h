@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* Copyright (c) 2026 The Twostep authors */
+/*
+ * A device, and pairs of queue pairs on it that talk to each other.
+ */
+#ifndef FABRIC_H
+#define FABRIC_H
+
+#include <infiniband/verbs.h>
+#include <stdbool.h>
+
+#define MAX_SGE 4
+#define MAX_INLINE 256
+
+/**
+ * struct fabric - a device in use
+ * @context: the device
+ * @pd: everything is in it
+ * @port: its number
+ * @gid_index: in the port's table
+ * @gid: there
+ * @mtu: of the port
+ * @attr: what the device can
+ */
+struct fabric {
+	struct ibv_context *context;
+	struct ibv_pd *pd;
+	uint8_t port;
+	int gid_index;
+	union ibv_gid gid;
+	enum ibv_mtu mtu;
+	struct ibv_device_attr_ex attr;
+};
+
+/**
+ * struct end - one side of a pair
+ * @cq: for sends and receives
+ * @qp: the queue pair
+ * @ex: the same, for posting sends
+ * @srq: what it receives from, or NULL
+ * @ah: the way to the other side, for UD
+ */
+struct end {
+	struct ibv_cq *cq;
+	struct ibv_qp *qp;
+	struct ibv_qp_ex *ex;
+	struct ibv_srq *srq;
+	struct ibv_ah *ah;
+};
+
+/**
+ * struct pair - two queue pairs, connected if their type is
+ * @type: IBV_QPT_RC, _UC or _UD
+ * @mtu: the path's
+ * @near: posts sends
+ * @far: has the memory that they reach, or posts receives
+ */
+struct pair {
+	enum ibv_qp_type type;
+	enum ibv_mtu mtu;
+	struct end near, far;
+};
+
+#define QKEY 0x11111111
+
+/* Open DEVICE, or end the test. */
+void fabric_open(struct fabric *fabric, const char *device, int gid_index);
+
+/* The bits of odp_caps for a type of queue pair. */
+uint32_t odp_caps(const struct fabric *fabric, enum ibv_qp_type type);
+
+/* Make and connect a pair, ready to send. With @srq the far end receives from one. */
+void pair_make(struct pair *pair, const struct fabric *fabric,
+	       enum ibv_qp_type type, enum ibv_mtu mtu, bool srq);
+void pair_destroy(struct pair *pair);
+
+/* Bytes of a packet's payload. */
+unsigned int mtu_bytes(enum ibv_mtu mtu);
+
+/* Wait for a completion, or end the test after some seconds. */
+struct ibv_wc end_wait(struct end *end, const char *whose);
+
+/* The same, of success. */
+struct ibv_wc end_wait_success(struct end *end, const char *whose);
+
+void post_receive(struct end *end, struct ibv_sge *sges, int nr);
+
+#endif /* FABRIC_H */

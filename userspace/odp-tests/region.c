@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+// Copyright (c) 2026 The Twostep authors
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "region.h"
+#include "say.h"
+
+/* Random bytes to fill from, long enough that two fillings hardly ever begin alike. */
+#define NOISE (4UL << 20)
+
+static uint8_t *noise;
+
+static const uint8_t *some_noise(size_t length)
+{
+	if (!noise) {
+		noise = malloc(NOISE);
+		for (size_t i = 0; i < NOISE; i += 8)
+			memcpy(noise + i, &(uint64_t){ draw() }, 8);
+	}
+	if (length > NOISE)
+		wrong("no noise of %zu bytes", length);
+	return noise + below(NOISE - length + 1);
+}
+
+void region_make(struct region *region, const struct fabric *fabric,
+		 size_t size, int access)
+{
+	region->size = size;
+	region->odp = access & IBV_ACCESS_ON_DEMAND;
+	region->bytes = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	region->want = malloc(size);
+	if (region->bytes == MAP_FAILED || !region->want)
+		wrong("no memory for %zu bytes", size);
+	region_fill(region, 0, size);
+	region->iova = (uintptr_t)region->bytes;
+	region->mr = ibv_reg_mr(fabric->pd, region->bytes, size, access);
+	if (!region->mr)
+		wrong("%zu bytes are not registered with access %#x: %s", size,
+		      access, strerror(errno));
+}
+
+void region_destroy(struct region *region)
+{
+	int ret = ibv_dereg_mr(region->mr);
+
+	if (ret)
+		wrong("not deregistered: %s", strerror(ret));
+	munmap(region->bytes, region->size);
+	free(region->want);
+}
+
+void region_fill(struct region *region, size_t at, size_t length)
+{
+	size_t part;
+
+	for (; length; at += part, length -= part) {
+		part = length < NOISE / 2 ? length : NOISE / 2;
+		memcpy(region->want + at, some_noise(part), part);
+		memcpy(region->bytes + at, region->want + at, part);
+	}
+}
+
+void region_copied(struct region *to, size_t to_at, const struct region *from,
+		   size_t from_at, size_t length)
+{
+	memcpy(to->want + to_at, from->want + from_at, length);
+}
+
+/* A change of rights takes pages from devices, and leaves them with the process. */
+static void take(struct region *region, size_t at, size_t length)
+{
+	if (mprotect(region->bytes + at, length, PROT_NONE) ||
+	    mprotect(region->bytes + at, length, PROT_READ | PROT_WRITE))
+		wrong("mprotect: %s", strerror(errno));
+}
+
+void region_prepare(struct region *region, enum presence presence)
+{
+	switch (presence) {
+	case WARM:
+		break;
+	case COLD:
+		take(region, 0, region->size);
+		break;
+	case HALF:
+		for (size_t at = 0; at < region->size; at += 2 * PAGE)
+			take(region, at, PAGE);
+		break;
+	case EMPTY:
+		if (madvise(region->bytes, region->size, MADV_DONTNEED))
+			wrong("madvise: %s", strerror(errno));
+		memset(region->want, 0, region->size);
+		break;
+	}
+}
+
+void region_check(const struct region *region)
+{
+	size_t first = 0, nr = 0;
+
+	if (!memcmp(region->bytes, region->want, region->size))
+		return;
+	for (size_t i = region->size; i-- > 0;)
+		if (region->bytes[i] != region->want[i]) {
+			first = i;
+			nr++;
+		}
+	wrong("%zu bytes of %zu are wrong, the first at %zu: %#x instead of %#x",
+	      nr, region->size, first, region->bytes[first],
+	      region->want[first]);
+}
+
+struct ibv_sge region_sge(const struct region *region, size_t at, size_t length)
+{
+	return (struct ibv_sge){ region->iova + at, length, region->mr->lkey };
+}
+
+bool hw_counter(const struct fabric *fabric, const char *name, uint64_t *value)
+{
+	bool found = false;
+	char path[256];
+	FILE *file;
+
+	snprintf(path, sizeof(path),
+		 "/sys/class/infiniband/%s/ports/%u/hw_counters/%s",
+		 ibv_get_device_name(fabric->context->device), fabric->port,
+		 name);
+	file = fopen(path, "re");
+	if (file) {
+		found = fscanf(file, "%" SCNu64, value) == 1;
+		fclose(file);
+	}
+	return found;
+}

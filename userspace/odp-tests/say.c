@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+// Copyright (c) 2026 The Twostep authors
+
+#include <fnmatch.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "say.h"
+
+enum { FAILED = 1, SKIPPED = 4 };
+
+char doing[256];
+uint64_t seed;
+static uint64_t sequence;
+
+static void sentence(const char *what, const char *format, va_list arguments)
+{
+	printf("# %s%s%s: ", what, *doing ? " at " : "", doing);
+	vprintf(format, arguments);
+	printf("\n");
+	fflush(stdout);
+}
+
+void wrong(const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	sentence("wrong", format, arguments);
+	va_end(arguments);
+	_exit(FAILED);
+}
+
+void skip(const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	sentence("skipped", format, arguments);
+	va_end(arguments);
+	_exit(SKIPPED);
+}
+
+uint64_t draw(void)
+{
+	uint64_t x;
+
+	/* splitmix64 */
+	sequence += 0x9e3779b97f4a7c15ULL;
+	x = sequence;
+	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ULL;
+	x = (x ^ x >> 27) * 0x94d049bb133111ebULL;
+	return x ^ x >> 31;
+}
+
+size_t below(size_t limit)
+{
+	return draw() % limit;
+}
+
+static void begin_sequence(const char *name)
+{
+	sequence = seed;
+	for (; *name; name++)
+		sequence = (sequence ^ (unsigned char)*name) * 0x100000001b3ULL;
+}
+
+static void too_late(int signal)
+{
+	static const char text[] = "# wrong: not done in time: ";
+
+	(void)signal;
+	(void)!write(STDOUT_FILENO, text, sizeof(text) - 1);
+	(void)!write(STDOUT_FILENO, doing, strlen(doing));
+	(void)!write(STDOUT_FILENO, "\n", 1);
+	_exit(FAILED);
+}
+
+static int run_test(const struct test *test)
+{
+	int status;
+	pid_t child;
+
+	fflush(stdout);
+	child = fork();
+	if (!child) {
+		signal(SIGALRM, too_late);
+		alarm(TEST_SECONDS);
+		begin_sequence(test->name);
+		test->run(test->what);
+		fflush(stdout);
+		_exit(0);
+	}
+	if (child < 0 || waitpid(child, &status, 0) != child)
+		return FAILED;
+	if (WIFSIGNALED(status)) {
+		printf("# ended by signal %d\n", WTERMSIG(status));
+		return FAILED;
+	}
+	return WEXITSTATUS(status);
+}
+
+int run_tests(const struct test *tests, size_t nr, const char *only)
+{
+	size_t chosen = 0, failed = 0, number = 0;
+	int status;
+
+	for (size_t i = 0; i < nr; i++)
+		chosen += !only || !fnmatch(only, tests[i].name, 0);
+	printf("KTAP version 1\n# seed %llu\n1..%zu\n",
+	       (unsigned long long)seed, chosen);
+	for (size_t i = 0; i < nr; i++) {
+		if (only && fnmatch(only, tests[i].name, 0))
+			continue;
+		status = run_test(&tests[i]);
+		failed += status && status != SKIPPED;
+		printf("%sok %zu %s%s\n",
+		       status && status != SKIPPED ? "not " : "", ++number,
+		       tests[i].name, status == SKIPPED ? " # SKIP" : "");
+	}
+	return failed || !chosen;
+}
