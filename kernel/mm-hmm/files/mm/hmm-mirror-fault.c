@@ -20,11 +20,13 @@
 #include <linux/hmm.h>
 #include <linux/hmm-mirror.h>
 #include <linux/jiffies.h>
+#include <linux/memcontrol.h>
 #include <linux/mm.h>
 #include <linux/oom.h>
 #include <linux/pagewalk.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
+#include <linux/secretmem.h>
 
 #include "hmm-mirror-internal.h"
 
@@ -268,6 +270,27 @@ static int fault_part(struct request *request, unsigned long seq)
 	return ret;
 }
 
+/* Secret memory is for its process only: not for devices, and the kernel has no mapping of it. */
+static bool forget_secrets(struct request *request)
+{
+	unsigned long start = part_start(request), end = part_end(request);
+	struct vm_area_struct *vma;
+	bool some = false;
+
+	VMA_ITERATOR(vmi, request->mirror->notifier.mm, start);
+
+	if (!secretmem_active())
+		return false;
+	for_each_vma_range(vmi, vma, end) {
+		if (!vma_is_secretmem(vma))
+			continue;
+		found_nothing(request, max(start, vma->vm_start),
+			      min(end, vma->vm_end));
+		some = true;
+	}
+	return some;
+}
+
 /* Find the pages of the part. What is found is true only if no invalidation came since. */
 static int walk_part(struct request *request, unsigned long seq)
 {
@@ -290,6 +313,9 @@ static int walk_part(struct request *request, unsigned long seq)
 	else
 		ret = walk_range(request, seq, part_start(request),
 				 part_end(request), 0);
+	if (forget_secrets(request) && !ret &&
+	    request->fault->mode == HMM_MIRROR_FAULT)
+		ret = -EFAULT;
 out_unlock:
 	mmap_read_unlock(mm);
 	return ret;
@@ -680,6 +706,7 @@ static int do_request(struct hmm_mirror *mirror, struct hmm_mirror_fault *fault,
 		.start = fault->start & PAGE_MASK,
 		.end = PAGE_ALIGN(fault->end),
 	};
+	struct mem_cgroup *group, *before;
 	struct tally total;
 	int ret;
 
@@ -688,6 +715,9 @@ static int do_request(struct hmm_mirror *mirror, struct hmm_mirror_fault *fault,
 	ret = check(mirror, fault);
 	if (ret)
 		return ret;
+	/* The process pays, not the worker that faults for its device. */
+	group = get_mem_cgroup_from_mm(mirror->notifier.mm);
+	before = set_active_memcg(group);
 	tally_none(&request, &total);
 	ret = do_parts(&request, request.start, request.end, keep_lock, &total);
 	/* Of one part all was done under the lock that is held now. */
@@ -696,6 +726,8 @@ static int do_request(struct hmm_mirror *mirror, struct hmm_mirror_fault *fault,
 		total = request.tally;
 	}
 	pfn_table_release(&request.reserve);
+	set_active_memcg(before);
+	mem_cgroup_put(group);
 	fault->present = total.pages;
 	fault->granted = total.pages ? total.granted : 0;
 	count_request(&request, ret);
