@@ -9,7 +9,8 @@
  * walks the umems of a set: of a device, or the children of an implicit parent. What a
  * umem has counted when it goes is kept in its sets.
  *
- * Locking: a set's mutex, then a umem's lock. A device's set is outside of a parent's.
+ * Locking: &devices_lock, a set's mutex, then a umem's lock. A device's set is outside of a
+ * parent's.
  */
 
 #include <linux/debugfs.h>
@@ -33,6 +34,9 @@ struct ib_umem_odp_device {
 	unsigned long refused;
 	struct dentry *dir;
 };
+
+/* A device's set stays a device's while it is held. */
+static DECLARE_RWSEM(devices_lock);
 
 static struct dentry *debugfs_root;
 
@@ -243,19 +247,22 @@ static void put_device_set(struct ib_umem_odp_device *device)
 
 /**
  * ib_umem_odp_read_device_stats() - what all umems of a device counted, also those that went
- * @device: the device, registered
- * @stats: out: IB_UMEM_ODP_NR_STATS values, 0 if it does not announce on-demand paging
+ * @device: the device; it may be going
+ * @stats: out: IB_UMEM_ODP_NR_STATS values, 0 if it does not announce on-demand paging, or is
+ *	gone
  *
  * Context: sleeps.
  */
 void ib_umem_odp_read_device_stats(struct ib_device *device, u64 *stats)
 {
-	struct ib_umem_odp_device *of = ib_get_client_data(device, &client);
+	struct ib_umem_odp_device *of;
 
+	memset(stats, 0, IB_UMEM_ODP_NR_STATS * sizeof(*stats));
+	down_read(&devices_lock);
+	of = ib_get_client_data(device, &client);
 	if (of)
 		read_device(of, stats);
-	else
-		memset(stats, 0, IB_UMEM_ODP_NR_STATS * sizeof(*stats));
+	up_read(&devices_lock);
 }
 EXPORT_SYMBOL_GPL(ib_umem_odp_read_device_stats);
 
@@ -283,6 +290,10 @@ static void remove_device(struct ib_device *ibdev, void *data)
 	struct ib_umem_odp_device *device = data;
 
 	debugfs_remove(device->dir);
+	/* Its counters in sysfs can be read for longer than it is a client's. */
+	down_write(&devices_lock);
+	ib_set_client_data(ibdev, &client, NULL);
+	up_write(&devices_lock);
 	put_device_set(device);
 }
 
