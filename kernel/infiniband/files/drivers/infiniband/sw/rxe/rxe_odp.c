@@ -67,7 +67,7 @@ static struct ib_umem_odp *get_implicit(struct rxe_dev *rxe, u64 iova,
  *
  * Touches no page; neither time nor memory depend on @length.
  *
- * Return: 0, -EINVAL, -EOVERFLOW, -ENOMEM.
+ * Return: 0, -EINVAL, -EOVERFLOW, -EOPNOTSUPP, -ENOMEM, -EINTR.
  */
 int rxe_odp_init_mr(struct rxe_dev *rxe, u64 start, u64 length, u64 iova,
 		    int access, struct rxe_mr *mr)
@@ -153,12 +153,21 @@ void rxe_odp_put_user(struct rxe_mr *mr)
  *
  * Nobody finds the MR any more when this returns, and nobody faults. A page that takes its
  * time (from a slow disk) is waited for.
+ *
+ * Return: 0; -EINVAL if a window was bound meanwhile: the MR stays.
  */
-void rxe_odp_stop_mr(struct rxe_mr *mr)
+int rxe_odp_stop_mr(struct rxe_mr *mr)
 {
-	mr->state = RXE_MR_STATE_INVALID;
+	WRITE_ONCE(mr->state, RXE_MR_STATE_INVALID);
 	rxe_odp_put_user(mr);
 	wait_for_completion(&mr->odp_idle);
+	/* Who binds is a user: no window comes from here on. */
+	if (!atomic_read(&mr->num_mw))
+		return 0;
+	reinit_completion(&mr->odp_idle);
+	refcount_set(&mr->odp_users, 1);
+	WRITE_ONCE(mr->state, RXE_MR_STATE_VALID);
+	return -EINVAL;
 }
 
 /**
@@ -209,13 +218,20 @@ static int fault_and_lock(struct rxe_mr *mr, unsigned long addr,
 	far = min3(addr + ahead, far, ib_umem_end(odp));
 	if (far > end)
 		ret = fault_range_and_lock(mr, addr, far, right);
-	/* A buffer may end in a hole that the message does not reach. */
-	if (ret && !is_transient(ret))
+	/*
+	 * A buffer may end in a hole that the message does not reach, and an invalidation
+	 * anywhere throws away the walk of many pages sooner than that of few.
+	 */
+	if (ret)
 		ret = fault_range_and_lock(mr, addr, end, right);
 	rxe_odp_put_user(mr);
-	if (ret)
-		ret = is_transient(ret) ? -EAGAIN : -EFAULT;
-	return ret;
+	if (!ret)
+		return 0;
+	if (!is_transient(ret))
+		return -EFAULT;
+	/* Let those run who take pages, or free them. */
+	usleep_range(1000, 2000);
+	return -EAGAIN;
 }
 
 /* Copy what is present with @right, up to the first page that is not. Returns bytes. */
@@ -370,7 +386,7 @@ int rxe_odp_atomic_write(struct rxe_mr *mr, u64 iova, u64 value)
 	return RESPST_NONE;
 }
 
-/* Write back the caches over what is present. Returns bytes, or -EFAULT at other memory. */
+/* Write back the caches over what is present, up to a hole. Returns bytes, or -EFAULT. */
 static long flush_present(struct ib_umem_odp *odp, unsigned long addr,
 			  unsigned long end)
 {
@@ -409,19 +425,28 @@ int rxe_odp_flush_pmem(struct rxe_mr *mr, u64 iova, u64 length)
 {
 	struct ib_umem_odp *odp = to_ib_umem_odp(mr->umem);
 	unsigned long addr = rxe_odp_user_addr(mr, iova), end = addr + length;
-	unsigned long bytes;
+	unsigned long border, bytes;
 	long done;
 	int ret;
 
 	ib_umem_odp_lock_shared(odp);
 	for (;;) {
-		done = flush_present(odp, addr, end);
+		/* A block at a time: invalidations wait. */
+		border = ALIGN_DOWN(addr, PFN_TABLE_BLOCK_SIZE) +
+			 PFN_TABLE_BLOCK_SIZE;
+		border = min(border, end);
+		done = flush_present(odp, addr, border);
 		ib_umem_odp_unlock_shared(odp);
 		if (done < 0)
 			return done;
 		addr += done;
 		if (addr == end)
 			return 0;
+		cond_resched();
+		if (addr == border) {
+			ib_umem_odp_lock_shared(odp);
+			continue;
+		}
 		bytes = min(end - addr, PAGE_SIZE - offset_in_page(addr));
 		ret = fault_and_lock(mr, addr, bytes, end - addr, PFN_TAG_READ);
 		if (ret)

@@ -15,8 +15,9 @@
  *  - Between looking a page up and the end of its copy nothing sleeps and nothing is allocated.
  *  - A page that was written is booked before the lock is dropped.
  *  - What fails for now only (-EAGAIN) is done again, with the packet or request as if it had
- *    never been tried; the peer sees a delay. What fails for good has the status of an access
- *    that is not allowed.
+ *    never been tried; bytes that were copied already are copied once more. The peer sees a
+ *    delay, and may retry. What fails for good has the status of an access that is not
+ *    allowed.
  *
  * An implicit MR is one umem of the whole address space: a umem costs the same for any length,
  * so there are no children to make and to take down.
@@ -41,7 +42,19 @@ static inline bool rxe_umem_is_odp(const struct ib_umem *umem)
 	return umem && umem->is_odp;
 }
 
+int rxe_odp_init(void);
+void rxe_odp_exit(void);
+
 #else /* CONFIG_INFINIBAND_ON_DEMAND_PAGING */
+
+static inline int rxe_odp_init(void)
+{
+	return 0;
+}
+
+static inline void rxe_odp_exit(void)
+{
+}
 
 static inline bool rxe_umem_is_odp(const struct ib_umem *umem)
 {
@@ -57,13 +70,16 @@ static inline int rxe_odp_access(int access, int supported)
 					      supported;
 }
 
+/* What an MR cannot change while it stays where it is. */
+#define RXE_ACCESS_PAGING (IB_ACCESS_ON_DEMAND | IB_ACCESS_HUGETLB)
+
 void rxe_odp_init_caps(struct rxe_dev *rxe);
 int rxe_odp_init_mr(struct rxe_dev *rxe, u64 start, u64 length, u64 iova,
 		    int access, struct rxe_mr *mr);
 struct ib_mr *rxe_odp_rereg_mr(struct ib_mr *ibmr, int flags, u64 start,
 			       u64 length, u64 iova, int access,
 			       struct ib_pd *ibpd, struct ib_udata *udata);
-void rxe_odp_stop_mr(struct rxe_mr *mr);
+int rxe_odp_stop_mr(struct rxe_mr *mr);
 bool rxe_odp_get_user(struct rxe_mr *mr);
 void rxe_odp_put_user(struct rxe_mr *mr);
 

@@ -17,6 +17,30 @@
 /* Longest time to an MR's end: that of so many bytes. */
 #define PIECE SZ_64M
 
+/* How many requests may wait for pages at once; the data paths have a queue of their own. */
+#define AT_ONCE 8
+
+static struct workqueue_struct *prefetch_wq;
+
+/**
+ * rxe_odp_init() - when the module comes
+ *
+ * Return: 0, -ENOMEM.
+ */
+int rxe_odp_init(void)
+{
+	prefetch_wq = alloc_workqueue("rxe_prefetch", WQ_UNBOUND, AT_ONCE);
+	return prefetch_wq ? 0 : -ENOMEM;
+}
+
+/**
+ * rxe_odp_exit() - when the module goes
+ */
+void rxe_odp_exit(void)
+{
+	destroy_workqueue(prefetch_wq);
+}
+
 /**
  * struct part - a part of an MR
  * @mr: the MR; its &rxe_mr.odp_users counts us
@@ -61,9 +85,8 @@ static int prefetch_piece(struct ib_umem_odp *odp,
 	if (advice == IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_NO_FAULT)
 		fault.mode = HMM_MIRROR_SNAPSHOT;
 	ret = ib_umem_odp_fault_and_lock(odp, &fault);
-	/* Pages that are on the move are for others to catch. */
 	if (ret)
-		return ret == -EBUSY ? 0 : ret;
+		return ret;
 	ib_umem_odp_unlock_shared(odp);
 	if (fault.mode == HMM_MIRROR_PREFETCH &&
 	    (fault.present < (fault.end - fault.start) >> PAGE_SHIFT ||
@@ -84,7 +107,10 @@ static int prefetch_part(const struct part *part,
 		if (READ_ONCE(part->mr->state) != RXE_MR_STATE_VALID)
 			return -EFAULT;
 		end = min(ALIGN_DOWN(start, PIECE) + PIECE, part->end);
+		/* Pages on the move: the deadline is past, once more is enough. */
 		ret = prefetch_piece(odp, advice, start, end);
+		if (ret == -EBUSY)
+			ret = prefetch_piece(odp, advice, start, end);
 		if (ret == -ENOMEM || ret == -EINTR || ret == -ESRCH)
 			return ret;
 		first = first ?: ret;
@@ -113,7 +139,7 @@ static void prefetch_free(struct prefetch *prefetch)
 		prefetch->nr--;
 		rxe_odp_put_user(mr);
 	}
-	kfree(prefetch);
+	kvfree(prefetch);
 }
 
 static void prefetch_work(struct work_struct *work)
@@ -133,7 +159,7 @@ static int get_mr(struct rxe_pd *pd, enum ib_uverbs_advise_mr_advice advice,
 	int ret = 0;
 
 	if (!mr)
-		return -ENOENT;
+		return rkey_is_mw(lkey) ? -EINVAL : -ENOENT;
 	if (mr->lkey != lkey || mr->state != RXE_MR_STATE_VALID)
 		ret = -ENOENT;
 	else if (mr_pd(mr) != pd)
@@ -182,9 +208,9 @@ static int add_part(struct rxe_pd *pd, struct prefetch *prefetch,
  * @attrs: not used
  *
  * Return: 0; -EOPNOTSUPP for another advice; -ENOENT for a key that no MR has, -EPERM for
- * one of another PD or PREFETCH_WRITE of a read-only MR, -EINVAL for an MR that is pinned,
- * -EFAULT for a range out of its MR; with FLUSH also -EFAULT if not all of the pages could
- * be had, -ENOMEM, -EINTR. After the errors that come before FLUSH nothing was done.
+ * one of another PD or PREFETCH_WRITE of a read-only MR, -EINVAL for an MR that is pinned or
+ * a memory window, -EFAULT for a range out of its MR: nothing was done then. With FLUSH also
+ * -EFAULT if not all of the pages could be had, -EBUSY, -ENOMEM, -EINTR, -ESRCH.
  */
 int rxe_odp_advise_mr(struct ib_pd *ibpd,
 		      enum ib_uverbs_advise_mr_advice advice, u32 flags,
@@ -197,8 +223,8 @@ int rxe_odp_advise_mr(struct ib_pd *ibpd,
 
 	if (advice > IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_NO_FAULT)
 		return -EOPNOTSUPP;
-	prefetch = kzalloc(struct_size(prefetch, parts, num_sge),
-			   GFP_KERNEL_ACCOUNT);
+	prefetch = kvzalloc(struct_size(prefetch, parts, num_sge),
+			    GFP_KERNEL_ACCOUNT);
 	if (!prefetch)
 		return -ENOMEM;
 	prefetch->advice = advice;
@@ -210,6 +236,6 @@ int rxe_odp_advise_mr(struct ib_pd *ibpd,
 		return ret;
 	}
 	INIT_WORK(&prefetch->work, prefetch_work);
-	rxe_queue_work(&prefetch->work);
+	queue_work(prefetch_wq, &prefetch->work);
 	return 0;
 }
