@@ -58,8 +58,8 @@ def guest_folder(machine: Machine, folder: Path) -> Path:
     tests = SRC / "userspace/odp-tests"
     shutil.copy(program(tests / "rdma-data.c", "-libverbs"), programs)
     nouns = tuple(tests / f"{name}.c" for name in ("say", "fabric", "region"))
-    for name in ("rdma-matrix", "rdma-refused"):
-        shutil.copy(program(tests / f"{name}.c", "-libverbs", others=nouns), programs)
+    for name in ("rdma-matrix", "rdma-refused", "rdma-churn"):
+        shutil.copy(program(tests / f"{name}.c", "-libverbs", "-pthread", others=nouns), programs)
     abi = SRC / "kernel/infiniband/files/drivers/infiniband/sw/odp_test"
     for name in ("umem-faults", "umem-features", "umem-walk"):
         source = SRC / f"userspace/umem-tests/{name}.c"

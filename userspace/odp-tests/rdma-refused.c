@@ -14,7 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "fabric.h"
 #include "region.h"
@@ -376,6 +378,41 @@ static void read_only_memory_is_sent(const void *what)
 	close_stage(&stage);
 }
 
+/* Memory that the kernel itself does not map is for nobody's device. */
+static void secret_memory_is_refused(const void *what)
+{
+	struct stage stage = {};
+	struct ibv_mr *plain;
+	uint8_t *secret;
+	int fd;
+
+	(void)what;
+	open_stage(&stage, 0);
+	fd = syscall(SYS_memfd_secret, 0);
+	if (fd < 0 || ftruncate(fd, PAGE))
+		skip("there is no secret memory: %s", strerror(errno));
+	secret = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (secret == MAP_FAILED)
+		wrong("no secret memory: %s", strerror(errno));
+	memset(secret, 1, PAGE);
+	plain = stage.far.mr;
+	stage.far.mr = ibv_reg_mr(stage.fabric.pd, secret, PAGE,
+				  ALL_ACCESS | IBV_ACCESS_ON_DEMAND);
+	stage.far.iova = (uintptr_t)secret;
+	if (stage.far.mr) {
+		post_rdma(&stage, &stage.pair.near, IBV_WR_RDMA_READ,
+			  region_sge(&stage.near, 64, SOME), &stage.far, 0);
+		want_status(&stage.pair.near, "requester",
+			    IBV_WC_REM_ACCESS_ERR);
+		ibv_dereg_mr(stage.far.mr);
+	}
+	stage.far.mr = plain;
+	stage.far.iova = (uintptr_t)stage.far.bytes;
+	region_check(&stage.near);
+	others_work(&stage);
+	close_stage(&stage);
+}
+
 /* The address space as one region. */
 static void implicit_has_the_same_rules(const void *what)
 {
@@ -431,6 +468,7 @@ static const struct test tests[] = {
 	TEST(flush_of_memory_is_not_persistent),
 	TEST(flush_is_visible),
 	TEST(read_only_memory_is_sent),
+	TEST(secret_memory_is_refused),
 	TEST(implicit_has_the_same_rules),
 };
 
