@@ -57,7 +57,7 @@ def guest_folder(machine: Machine, folder: Path) -> Path:
     programs.mkdir()
     tests = SRC / "userspace/odp-tests"
     shutil.copy(program(tests / "rdma-data.c", "-libverbs"), programs)
-    nouns = tuple(tests / f"{name}.c" for name in ("say", "fabric", "region"))
+    nouns = tuple(tests / f"{name}.c" for name in ("suite", "fabric", "region"))
     for name in ("rdma-matrix", "rdma-refused", "rdma-churn"):
         shutil.copy(program(tests / f"{name}.c", "-libverbs", "-pthread", others=nouns), programs)
     abi = SRC / "kernel/infiniband/files/drivers/infiniband/sw/odp_test"

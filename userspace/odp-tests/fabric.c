@@ -6,14 +6,15 @@
 #include <time.h>
 
 #include "fabric.h"
-#include "say.h"
+#include "suite.h"
 
 #define DEADLINE_SECONDS 20
 #define DEPTH 64
 #define PSN 17
 
-void fabric_open(struct fabric *fabric, const char *device, int gid_index)
+void fabric_open(struct fabric *fabric)
 {
+	const char *device = options.device;
 	struct ibv_device **list = ibv_get_device_list(NULL);
 	struct ibv_port_attr port;
 
@@ -24,15 +25,15 @@ void fabric_open(struct fabric *fabric, const char *device, int gid_index)
 	if (!fabric->context)
 		skip("there is no device %s", device);
 	fabric->port = 1;
-	fabric->gid_index = gid_index;
+	fabric->gid_index = options.gid_index;
 	fabric->pd = ibv_alloc_pd(fabric->context);
 	if (!fabric->pd ||
 	    ibv_query_port(fabric->context, fabric->port, &port) ||
-	    ibv_query_gid(fabric->context, fabric->port, gid_index,
+	    ibv_query_gid(fabric->context, fabric->port, options.gid_index,
 			  &fabric->gid) ||
 	    ibv_query_device_ex(fabric->context, NULL, &fabric->attr))
 		skip("port %u of %s has no GID %d", fabric->port, device,
-		     gid_index);
+		     options.gid_index);
 	fabric->mtu = port.active_mtu;
 }
 

@@ -63,8 +63,8 @@ struct pair {
 
 #define QKEY 0x11111111
 
-/* Open DEVICE, or end the test. */
-void fabric_open(struct fabric *fabric, const char *device, int gid_index);
+/* Open the device that the options name, or end the test. */
+void fabric_open(struct fabric *fabric);
 
 /* The bits of odp_caps for a type of queue pair. */
 uint32_t odp_caps(const struct fabric *fabric, enum ibv_qp_type type);

@@ -10,19 +10,17 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <getopt.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "fabric.h"
 #include "region.h"
-#include "say.h"
+#include "suite.h"
 
 /* Of linux/mman.h, where the C library does not have them. */
 #ifndef MADV_COLLAPSE
@@ -36,10 +34,6 @@
 /* Messages, and how often something must have been done to the memory meanwhile, at least. */
 #define MESSAGES 150
 #define DEEDS 100
-
-static const char *device = "rxe0";
-static int gid_index = 1;
-static size_t messages = MESSAGES;
 
 /**
  * struct stage - the two sides
@@ -145,7 +139,7 @@ static void run_churn(const void *what)
 
 	memcpy(&other.deed, what, sizeof(other.deed));
 	other.random = draw() | 1;
-	fabric_open(&stage.fabric, device, gid_index);
+	fabric_open(&stage.fabric);
 	if (!odp_caps(&stage.fabric, IBV_QPT_RC))
 		skip("the device has no on-demand paging for RC");
 	pair_make(&stage.pair, &stage.fabric, IBV_QPT_RC, IBV_MTU_4096, false);
@@ -158,7 +152,7 @@ static void run_churn(const void *what)
 	if (pthread_create(&thread, NULL, churn, &other))
 		wrong("no thread");
 	for (size_t i = 0;
-	     i < messages ||
+	     i < (options.count ?: MESSAGES) ||
 	     __atomic_load_n(&other.done, __ATOMIC_RELAXED) < DEEDS;
 	     i++) {
 		snprintf(doing, sizeof(doing), "message %zu", i);
@@ -258,23 +252,5 @@ static const struct test tests[] = {
 
 int main(int argc, char **argv)
 {
-	const char *only = NULL;
-	int option;
-
-	seed = time(NULL);
-	while ((option = getopt(argc, argv, "d:x:s:f:n:")) != -1) {
-		if (option == 'd')
-			device = optarg;
-		else if (option == 'x')
-			gid_index = atoi(optarg);
-		else if (option == 's')
-			seed = strtoull(optarg, NULL, 0);
-		else if (option == 'f')
-			only = optarg;
-		else if (option == 'n')
-			messages = strtoul(optarg, NULL, 0);
-		else
-			return 2;
-	}
-	return run_tests(tests, COUNT(tests), only);
+	return run_tests(argc, argv, tests, COUNT(tests));
 }

@@ -3,11 +3,11 @@
 /*
  * rdma-matrix: every operation on on-demand paging memory moves every byte right.
  *
- * A test is an operation and an MTU. It goes through all page offsets and lengths of the tables
- * below (the longest once), each with a draw of the rest: which side is on demand (the near one, that posts the
- * operation, the far one, or both), how many pieces on either side and whether they are
- * on demand or pinned, which pages the device has, inline or not. Whoever posts a list posts
- * it with pieces at offsets of their own.
+ * A test is an operation and an MTU. It goes through all page offsets and lengths of the
+ * tables below (the longest once), each with a draw of the rest: which side is on demand (the
+ * near one, that posts the operation, the far one, or both), how many pieces on either side
+ * and whether they are on demand or pinned, which pages the device has, inline or not. Each
+ * piece of a list has an offset of its own.
  *
  * Lengths, offsets and pieces are those of a message: where a transport or an operation cannot
  * have them (8 bytes of an atomic, one packet of UD) they are cut.
@@ -15,15 +15,13 @@
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "fabric.h"
 #include "region.h"
-#include "say.h"
+#include "suite.h"
 
 /* The longest message, with a page of guard before and at least one behind. */
 #define LONGEST (1UL << 20)
@@ -47,9 +45,6 @@ static const size_t offsets[] = { 0, 1, 7, 8, 63, 64, 4088, 4095 };
 /* 0: a packet; 1: a packet and a byte. */
 static const size_t lengths[] = { 0,	1,    8,     4095,   4096,
 				  4097, 9000, 65536, LONGEST };
-
-static const char *device = "rxe0";
-static int gid_index = 1;
 
 /**
  * struct piece - a part of a message's memory
@@ -116,7 +111,7 @@ static void open_stage(struct stage *stage, enum ibv_qp_type type,
 	int access = ALL_ACCESS;
 
 	stage->operation = operation;
-	fabric_open(&stage->fabric, device, gid_index);
+	fabric_open(&stage->fabric);
 	if (!odp_caps(&stage->fabric, type))
 		skip("the device has no on-demand paging for this transport");
 	if (operation == FLUSH)
@@ -523,22 +518,6 @@ static void list_tests(void)
 
 int main(int argc, char **argv)
 {
-	const char *only = NULL;
-	int option;
-
-	seed = time(NULL);
-	while ((option = getopt(argc, argv, "d:x:s:f:")) != -1) {
-		if (option == 'd')
-			device = optarg;
-		else if (option == 'x')
-			gid_index = atoi(optarg);
-		else if (option == 's')
-			seed = strtoull(optarg, NULL, 0);
-		else if (option == 'f')
-			only = optarg;
-		else
-			return 2;
-	}
 	list_tests();
-	return run_tests(tests, COUNT(tests), only);
+	return run_tests(argc, argv, tests, COUNT(tests));
 }

@@ -9,18 +9,16 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "fabric.h"
 #include "region.h"
-#include "say.h"
+#include "suite.h"
 
 #define PAGES 16
 /* Pages of the far region. */
@@ -28,9 +26,6 @@
 #define READ_ONLY 8
 #define NO_ACCESS 12
 #define SOME 100
-
-static const char *device = "rxe0";
-static int gid_index = 1;
 
 /**
  * struct stage - the two sides
@@ -55,7 +50,7 @@ static void spoil(struct region *region)
 
 static void open_stage(struct stage *stage, int access)
 {
-	fabric_open(&stage->fabric, device, gid_index);
+	fabric_open(&stage->fabric);
 	if (!odp_caps(&stage->fabric, IBV_QPT_RC))
 		skip("the device has no on-demand paging for RC");
 	pair_make(&stage->pair, &stage->fabric, IBV_QPT_RC, IBV_MTU_1024,
@@ -474,21 +469,5 @@ static const struct test tests[] = {
 
 int main(int argc, char **argv)
 {
-	const char *only = NULL;
-	int option;
-
-	seed = time(NULL);
-	while ((option = getopt(argc, argv, "d:x:s:f:")) != -1) {
-		if (option == 'd')
-			device = optarg;
-		else if (option == 'x')
-			gid_index = atoi(optarg);
-		else if (option == 's')
-			seed = strtoull(optarg, NULL, 0);
-		else if (option == 'f')
-			only = optarg;
-		else
-			return 2;
-	}
-	return run_tests(tests, COUNT(tests), only);
+	return run_tests(argc, argv, tests, COUNT(tests));
 }

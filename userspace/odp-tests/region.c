@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 
 #include "region.h"
-#include "say.h"
+#include "suite.h"
 
 /* Random bytes to fill from, long enough that two fillings hardly ever begin alike. */
 #define NOISE (4UL << 20)

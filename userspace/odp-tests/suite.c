@@ -2,21 +2,23 @@
 // Copyright (c) 2026 The Twostep authors
 
 #include <fnmatch.h>
+#include <getopt.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
-#include "say.h"
+#include "suite.h"
 
-enum { FAILED = 1, SKIPPED = 4 };
+enum { FAILED = 1, BAD_OPTION = 2, SKIPPED = 4 };
 
 char doing[256];
-uint64_t seed;
-static uint64_t sequence;
+struct options options = { .device = "rxe0", .gid_index = 1, .only = "*" };
+static uint64_t seed, sequence;
 
 static void sentence(const char *what, const char *format, va_list arguments)
 {
@@ -105,23 +107,64 @@ static int run_test(const struct test *test)
 	return WEXITSTATUS(status);
 }
 
-int run_tests(const struct test *tests, size_t nr, const char *only)
+static int read_options(int argc, char **argv)
 {
-	size_t chosen = 0, failed = 0, number = 0;
+	int option;
+
+	seed = time(NULL);
+	while ((option = getopt(argc, argv, "d:x:s:f:n:r")) != -1) {
+		if (option == 'd')
+			options.device = optarg;
+		else if (option == 'x')
+			options.gid_index = atoi(optarg);
+		else if (option == 's')
+			seed = strtoull(optarg, NULL, 0);
+		else if (option == 'f')
+			options.only = optarg;
+		else if (option == 'n')
+			options.count = strtoul(optarg, NULL, 0);
+		else if (option == 'r')
+			options.require = true;
+		else
+			return BAD_OPTION;
+	}
+	return 0;
+}
+
+static bool is_chosen(const struct test *test)
+{
+	return !fnmatch(options.only, test->name, 0);
+}
+
+int run_tests(int argc, char **argv, const struct test *tests, size_t nr)
+{
+	size_t chosen = 0, failed = 0, skipped = 0, number = 0;
 	int status;
 
+	if (read_options(argc, argv)) {
+		fprintf(stderr,
+			"usage: %s [-d DEVICE] [-x GID_INDEX] [-s SEED] "
+			"[-f NAMES] [-n COUNT] [-r]\n",
+			argv[0]);
+		return BAD_OPTION;
+	}
 	for (size_t i = 0; i < nr; i++)
-		chosen += !only || !fnmatch(only, tests[i].name, 0);
-	printf("KTAP version 1\n# seed %llu\n1..%zu\n",
+		chosen += is_chosen(&tests[i]);
+	printf("KTAP version 1\n# seed %llu (-s sets it)\n1..%zu\n",
 	       (unsigned long long)seed, chosen);
 	for (size_t i = 0; i < nr; i++) {
-		if (only && fnmatch(only, tests[i].name, 0))
+		if (!is_chosen(&tests[i]))
 			continue;
 		status = run_test(&tests[i]);
+		if (status == SKIPPED && options.require)
+			status = FAILED;
+		skipped += status == SKIPPED;
 		failed += status && status != SKIPPED;
 		printf("%sok %zu %s%s\n",
 		       status && status != SKIPPED ? "not " : "", ++number,
 		       tests[i].name, status == SKIPPED ? " # SKIP" : "");
 	}
-	return failed || !chosen;
+	if (failed || !chosen)
+		return FAILED;
+	return skipped == chosen ? SKIPPED : 0;
 }
