@@ -308,8 +308,6 @@ static int lock_word(struct rxe_mr *mr, u64 iova, u64 **word)
 	u64 tag;
 	int ret;
 
-	if (mr_check_range(mr, iova, sizeof(u64)))
-		return RESPST_ERR_RKEY_VIOLATION;
 	if (!IS_ALIGNED(addr, sizeof(u64)))
 		return RESPST_ERR_MISALIGNED_ATOMIC;
 
@@ -341,7 +339,7 @@ static void unlock_word(struct rxe_mr *mr, u64 iova, u64 *word)
 /**
  * rxe_odp_atomic_op() - compare and swap, or fetch and add
  * @mr: the MR
- * @iova: the 8 bytes in it
+ * @iova: the 8 bytes in it; the caller has checked the range
  * @opcode: IB_OPCODE_RC_COMPARE_SWAP or IB_OPCODE_RC_FETCH_ADD
  * @compare: what is expected there
  * @swap_add: what to store or add
@@ -367,7 +365,7 @@ int rxe_odp_atomic_op(struct rxe_mr *mr, u64 iova, int opcode, u64 compare,
 /**
  * rxe_odp_atomic_write() - write 8 bytes at once, after all that came before
  * @mr: the MR
- * @iova: the 8 bytes in it
+ * @iova: the 8 bytes in it; the caller has checked the range
  * @value: what to write
  *
  * IBTA A19.4.2. Context: sleeps.

@@ -70,8 +70,22 @@ static inline int rxe_odp_access(int access, int supported)
 					      supported;
 }
 
-/* What an MR cannot change while it stays where it is. */
-#define RXE_ACCESS_PAGING (IB_ACCESS_ON_DEMAND | IB_ACCESS_HUGETLB)
+/* Whether access flags leave an MR on demand, or pinned, while it stays where it is. */
+static inline bool rxe_odp_may_rereg(const struct rxe_mr *mr, int flags,
+				     int access)
+{
+	return flags & IB_MR_REREG_TRANS || !(flags & IB_MR_REREG_ACCESS) ||
+	       !((access ^ mr->access) &
+		 (IB_ACCESS_ON_DEMAND | IB_ACCESS_HUGETLB));
+}
+
+/* Whether bytes lie in a memory window, by their addresses in its MR. */
+static inline bool rxe_odp_mw_holds(const struct rxe_mw *mw, u64 iova,
+				    u64 length)
+{
+	return iova >= mw->addr && length <= mw->length &&
+	       iova - mw->addr <= mw->length - length;
+}
 
 void rxe_odp_init_caps(struct rxe_dev *rxe);
 int rxe_odp_init_mr(struct rxe_dev *rxe, u64 start, u64 length, u64 iova,
