@@ -13,5 +13,5 @@ kernel:  ; @$(LAB) python3 -m twostep.build $(or $(KERNEL),twostep)
 gdb:     ; @$(LAB) python3 -m twostep.gdb
 series:  ; @TWOSTEP_AUTHOR="$$(git -c user.useConfigOnly=true var GIT_AUTHOR_IDENT 2>/dev/null)" $(LAB) python3 -m twostep.series
 bench:   ; @TWOSTEP_BENCH="$(BENCH)" TWOSTEP_BASELINE="$(BASELINE)" $(LAB) python3 -m twostep.bench
-deb:     ; @echo 'make deb: no packages are in the repository yet' >&2; exit 1
+deb:     ; @$(LAB) python3 -m twostep.deb
 clean:   ; @$(LAB) rm -rf build

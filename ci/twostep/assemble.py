@@ -144,7 +144,7 @@ def _refusal(output: str) -> str:
     return output.strip()[-200:]
 
 
-def _apply(hook: Part, scratch: Path, release: str) -> None:
+def _apply(hook: Part, scratch: Path, base: str) -> None:
     """Apply one hook to the files in SCRATCH with zero fuzz."""
     with hook.path.open("rb") as patch:
         result = subprocess.run(
@@ -158,7 +158,7 @@ def _apply(hook: Part, scratch: Path, release: str) -> None:
         )
     if result.returncode != 0:
         raise Problem(
-            f"hook {_name(hook.path)} does not apply to linux {release}: "
+            f"hook {_name(hook.path)} does not apply to {base}: "
             + _refusal(result.stdout),
             hint="refresh the hook against this release; nothing was built",
         )
@@ -180,7 +180,7 @@ def assembled(source: Source, parts: Sequence[Part]) -> Content:
                     shutil.copy(part.path / target, there)
                 touched.add(target)
             if part.is_hook:
-                _apply(part, scratch, source.release)
+                _apply(part, scratch, f"{source.project} {source.release}")
         return {target: Blob.of(scratch / target) for target in sorted(touched)}
 
 

@@ -25,6 +25,7 @@ from twostep.options import Machine
 from twostep.paths import BUILD, on_host
 from twostep.problem import Problem, reporting, say
 from twostep.progress import Steps
+from twostep.rdma_core import provider, steps_for_provider
 from twostep.tests import Run, Test
 
 FAILED_LINES = 40
@@ -34,7 +35,10 @@ def _build(chosen: list[Test]) -> None:
     """Build every kernel that the chosen tests boot, before the clock of any of them runs."""
     order = ["twostep", "stock", "debug", "mainline"]
     names = sorted({name for test in chosen for name in test.builds}, key=order.index)
-    steps = Steps(sum(steps_for(flavour(name)) for name in names))
+    kernels = sum(steps_for(flavour(name)) for name in names)
+    steps = Steps(kernels + (steps_for_provider() if names else 0))
+    if names:
+        provider(steps)
     for name in names:
         kernel_for(flavour(name), steps)
     if names:

@@ -10,6 +10,8 @@ from twostep.cache import file_digest, key, locked
 from twostep.options import Machine
 from twostep.paths import CACHE, SRC, lab_key
 from twostep.problem import Problem
+from twostep.progress import Steps
+from twostep.rdma_core import INSTEAD, provider, steps_for_provider
 
 GUEST = SRC / "ci/guest"
 
@@ -48,6 +50,16 @@ def program(
     return binary
 
 
+def _provider(folder: Path) -> None:
+    """Our soft-RoCE provider, mounted over the distribution's as its package would replace it."""
+    root = provider(Steps(0)).root
+    with (folder / "fstab").open("a", encoding="ascii") as fstab:
+        for name in INSTEAD:
+            (folder / "rdma-core" / name).parent.mkdir(parents=True)
+            shutil.copy(root / name, folder / "rdma-core" / name)
+            fstab.write(f"/twostep/guest/rdma-core/{name} /{name} none bind\n")
+
+
 def guest_folder(machine: Machine, folder: Path) -> Path:
     """Fill FOLDER for one run and return it."""
     for name in ("init", "fstab"):
@@ -55,15 +67,17 @@ def guest_folder(machine: Machine, folder: Path) -> Path:
     shutil.copy(program(GUEST / "agent.c"), folder / "agent")
     programs = folder / "bin"
     programs.mkdir()
-    tests = SRC / "userspace/odp-tests"
-    shutil.copy(program(tests / "rdma-data.c", "-libverbs"), programs)
-    nouns = tuple(tests / f"{name}.c" for name in ("suite", "fabric", "region"))
-    for name in ("rdma-matrix", "rdma-refused", "rdma-churn"):
-        shutil.copy(program(tests / f"{name}.c", "-libverbs", "-pthread", others=nouns), programs)
+    tests = sorted((SRC / "userspace/odp-tests").glob("*.c"))
+    nouns = tuple(path for path in tests if not path.name.startswith("rdma-"))
+    for source in tests:
+        if source not in nouns:
+            binary = program(source, "-libverbs", "-pthread", others=nouns)
+            shutil.copy(binary, programs)
     abi = SRC / "kernel/infiniband/files/drivers/infiniband/sw/odp_test"
     for name in ("umem-faults", "umem-features", "umem-walk"):
         source = SRC / f"userspace/umem-tests/{name}.c"
         shutil.copy(program(source, "-pthread", includes=(abi,)), programs)
+    _provider(folder)
     words = [os.fsencode(word) + b"\0" for word in machine.command]
     (folder / "command").write_bytes(b"".join(words))
     settings = {

@@ -4,15 +4,15 @@ A source is a folder of the cache, linux/VERSION, that nobody changes; our own
 tree shares its files by hard links (see assemble.py).
 """
 
-import os
 import re
 import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from twostep import apt
 from twostep.cache import publish, file_digest, locked, require_space
-from twostep.paths import CACHE, HOST, KERNEL, SRC, on_host
+from twostep.paths import CACHE, KERNEL, on_host
 from twostep.problem import Problem, say
 from twostep.progress import Step, Steps
 
@@ -21,11 +21,12 @@ MAINLINE = "linux-source-7.2"
 
 @dataclass(frozen=True)
 class Source:
-    """An unpacked base kernel."""
+    """An unpacked source, of a base kernel if it says nothing else."""
 
     tree: Path
     version: str  # of the Debian package, 6.12.117-1
     release: str  # of the kernel, 6.12.117
+    project: str = "linux"
 
 
 def recorded_version() -> str:
@@ -33,43 +34,12 @@ def recorded_version() -> str:
     return (KERNEL / "base").read_text(encoding="ascii").strip()
 
 
-def _apt_options() -> list[str]:
-    """Options that make apt work on the cache, with the host's mirror and proxies."""
-    apt = CACHE / "apt"
-    for name in ("lists/partial", "archives/partial"):
-        (apt / name).mkdir(parents=True, exist_ok=True)
-    env = dict(os.environ, TWOSTEP_APT_ETC=str(HOST / "etc/apt"))
-    mirror = subprocess.run(
-        [str(SRC / "ci/lab/mirror")], env=env, stdout=subprocess.PIPE, text=True, check=False
-    )
-    if mirror.returncode != 0:
-        raise Problem("no Debian mirror is known")
-    (apt / "sources.list").write_text(mirror.stdout, encoding="utf-8")
-    options = [
-        f"Dir::Etc::SourceList={apt}/sources.list",
-        "Dir::Etc::SourceParts=/dev/null",
-        f"Dir::State::Lists={apt}/lists",
-        f"Dir::Cache={apt}",
-        "APT::Sandbox::User=root",
-        "Acquire::Languages=none",
-    ]
-    dump = subprocess.run(
-        ["apt-config", "-o", f"Dir::Etc={HOST}/etc/apt", "dump"],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    for name, value in re.findall(r'^(Acquire::(?:https?|Check-)\S*) "(.+)";$', dump.stdout, re.M):
-        options.append(f"{name}={value}")
-    return [word for option in options for word in ("-o", option)]
-
-
-def _choose_package(base: str, apt: list[str]) -> str:
+def _choose_package(base: str, options: list[str]) -> str:
     """The source package for BASE; the newest of backports once mainline's own is gone."""
     if base != "mainline":
         return f"linux-source-{base}"
     names = subprocess.run(
-        ["apt-cache", *apt, "pkgnames", "linux-source-"],
+        ["apt-cache", *options, "pkgnames", "linux-source-"],
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -85,29 +55,16 @@ def _choose_package(base: str, apt: list[str]) -> str:
     return newest
 
 
+@apt.alone()
 def _download(step: Step, base: str, folder: Path) -> None:
     """Fetch the package of BASE into FOLDER, with its checksum beside it."""
-    with locked(CACHE / "apt/use", "apt"):
-        _fetch(step, base, folder)
-
-
-def _fetch(step: Step, base: str, folder: Path) -> None:
     log = CACHE / "log" / f"source-{base}.log"
-    apt = _apt_options()
-    unreachable = "the Debian mirror cannot be reached for the kernel source"
-    hint = "check the network, or set TWOSTEP_MIRROR"
-    step.run(["apt-get", *apt, "update", "--error-on=any"], log, failure=unreachable, hint=hint)
-    package = _choose_package(base, apt)
+    options = apt.updated(step, log, "the kernel source")
+    package = _choose_package(base, options)
     new = folder.with_name(folder.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
-    step.run(
-        ["sh", "-c", 'cd "$1" && shift && exec apt-get "$@"', "sh", str(new), *apt]
-        + ["--quiet", "download", package],
-        log,
-        failure=f"the download of {package} failed",
-        hint=hint,
-    )
+    apt.download(step, log, options, package, new)
     (deb,) = new.glob("*.deb")
     (new / "sha256").write_text(f"{file_digest(deb)}\n", encoding="ascii")
     shutil.rmtree(folder, ignore_errors=True)

@@ -32,6 +32,7 @@ from twostep.paths import BUILD, from_host, on_host
 from twostep.problem import Problem, report, reporting, say
 from twostep.progress import Steps
 from twostep.qemu import PORTS, command_line
+from twostep.rdma_core import provider, steps_for_provider
 from twostep.relay import Outcome, Relay
 from twostep.splat import splats, taint_names
 
@@ -145,7 +146,9 @@ def run(machine: Machine) -> int:
     if machine.tty and not sys.stdin.isatty():
         raise Problem("ci/vm: --tty needs a terminal", status=2)
     wanted = flavour(machine.kernel)
-    kernel = kernel_for(wanted, Steps(steps_for(wanted)))
+    steps = Steps(steps_for_provider() + steps_for(wanted))
+    provider(steps)
+    kernel = kernel_for(wanted, steps)
     with (
         _log_folder() as logs,
         in_use(kernel.folder / "complete"),
