@@ -128,11 +128,14 @@ static int walk_pages(struct request *request, unsigned long seq,
 		.dev_private_owner = mirror->dev_private_owner,
 	};
 
+	int ret;
+
 	static_assert(sizeof(*range.hmm_pfns) == sizeof(u64));
 	found_nothing(request, start, end);
 	if (hmm_mirror_fails(HMM_MIRROR_SEAM_WALK))
 		return -EBUSY;
-	return hmm_range_fault(&range);
+	ret = hmm_range_fault(&range);
+	return ret == -EFAULT && range.no_memory ? -ENOMEM : ret;
 }
 
 /* Whether one huge page maps the block of a page, and all of the block is mirrored. */
