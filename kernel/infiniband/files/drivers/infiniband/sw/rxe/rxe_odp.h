@@ -24,7 +24,8 @@
  *
  * Locking: the umem's lock, shared, for every access. &rxe_mr.odp_users counts who may fault,
  * and one for the MR while it is registered; deregistration waits in &rxe_mr.odp_idle for
- * them, however long the pages take.
+ * them, however long the pages take. So does the end of a queue pair or address handle: see
+ * rxe_odp_wait().
  */
 #ifndef RXE_ODP_H
 #define RXE_ODP_H
@@ -44,6 +45,7 @@ static inline bool rxe_umem_is_odp(const struct ib_umem *umem)
 
 int rxe_odp_init(void);
 void rxe_odp_exit(void);
+unsigned long rxe_odp_wait(struct completion *idle, unsigned long timeout);
 
 #else /* CONFIG_INFINIBAND_ON_DEMAND_PAGING */
 
@@ -54,6 +56,12 @@ static inline int rxe_odp_init(void)
 
 static inline void rxe_odp_exit(void)
 {
+}
+
+static inline unsigned long rxe_odp_wait(struct completion *idle,
+					 unsigned long timeout)
+{
+	return wait_for_completion_timeout(idle, timeout);
 }
 
 static inline bool rxe_umem_is_odp(const struct ib_umem *umem)
