@@ -6,7 +6,8 @@
 
 Each kernel runs in machines with one CPU on which an instruction takes 1 ns: one with QEMU's
 edu devices for mapping and one with NVMe for fio (kernel/dma/bench), one for on-demand paging
-(kernel/infiniband/bench). The table is printed,
+(kernel/infiniband/bench), one for soft-RoCE (kernel/infiniband/bench-rxe). What needs two CPUs
+at once, or counts events of much traffic, has an ordinary machine. The table is printed,
 everything is in build/bench.json, and a figure of twostep that got worse than
 ci/bench-baseline.json tolerates is the end with status 1. There is no HTML page with plots yet.
 """
@@ -16,23 +17,25 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from twostep.bench_baseline import Baseline
-from twostep.bench_module import DMA, SHARED, UMEM, module_for, require_unchanged
+from twostep.bench_module import DMA, RXE, SHARED, UMEM, module_for, require_unchanged
 from twostep.bench_results import Figure, parse, remarks, touches, wanted
 from twostep.bench_table import KERNELS, table
 from twostep.cache import file_digest, locked, publish
 from twostep.flavours import flavour
+from twostep.guest import program
 from twostep.kernel import Kernel, kernel_for, steps_for
 from twostep.paths import BUILD, SRC, lab_key, on_host
 from twostep.problem import Problem, reporting, say
 from twostep.progress import Steps
 
 SECONDS = 600
+ODP_TESTS = SRC / "userspace/odp-tests"
 EDU = 4  # one for each series of measures, see measure.py
 
 
@@ -45,12 +48,24 @@ class Group:
     script: Path
     machine: tuple[str, ...]
     module: bool = True
+    client: Callable[[], Path] | None = None  # makes a program that the script runs
+    icount: bool = True  # else an ordinary machine: for events, and ratios within it
+
+
+def rxe_cost() -> Path:
+    """The program that sends."""
+    nouns = tuple(ODP_TESTS / f"{name}.c" for name in ("suite", "fabric", "region"))
+    flags = ("-libverbs", "-pthread")
+    return program(RXE / "client/rxe-cost.c", *flags, includes=(ODP_TESTS,), others=nouns)
 
 
 GROUPS = (
     Group("dma", "mapping", DMA / "measure.py", ("--qemu", " ".join(["-device edu"] * EDU))),
     Group("nvme", "NVMe submission", DMA / "slat.py", ("--nvme", "1G"), module=False),
     Group("odp", "on-demand paging", UMEM / "odp.py", ("--qemu", "-device edu")),
+    Group("rxe", "soft-RoCE", RXE / "transfers.py", ("--rxe",), client=rxe_cost),
+    Group("rxe", "soft-RoCE's faults and copies", RXE / "copies.py", ("--rxe",), client=rxe_cost,
+          icount=False),
 )
 
 
@@ -59,15 +74,17 @@ def measure(group: Group, kernel: Kernel, folder: Path, steps: Steps) -> str:
     step = steps.start(f"{group.title} on {kernel.release}")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for path in (group.script, *SHARED.glob("*.py")):
+    for path in (*group.script.parent.glob("*.py"), *SHARED.glob("*.py")):
         shutil.copy(path, folder)
     if group.module:
         shutil.copy(module_for(flavour(kernel.flavour), kernel, group.script.parent), folder)
+    if group.client:
+        shutil.copy(group.client(), folder)
     require_unchanged(flavour(kernel.flavour), kernel)
     log = folder / "guest.log"
     step.run(
-        [str(SRC / "ci/vm"), "--kernel", kernel.flavour, "--icount", "--timeout", str(SECONDS),
-         *group.machine, "--share", str(folder), "--",
+        [str(SRC / "ci/vm"), "--kernel", kernel.flavour, "--timeout", str(SECONDS),
+         *(["--icount"] if group.icount else []), *group.machine, "--share", str(folder), "--",
          "sh", "-c", f"./{group.script.name} >figures"],
         log,
         failure=f"{group.title} could not be measured on the {kernel.flavour} kernel",
@@ -173,7 +190,7 @@ def run(patterns: list[str], names: list[str]) -> tuple[list[Figure], dict[str, 
     clocks: dict[str, dict[str, float | None]] = {}
     for kernel in kernels:
         for group in groups:
-            folder = BUILD / "bench" / kernel.flavour / group.name
+            folder = BUILD / "bench" / kernel.flavour / group.script.stem
             text = measure(group, kernel, folder, steps)
             found = parse(text, kernel.flavour, folder / "figures")
             clock = {each.name: each.value for each in found if each.name.startswith("clock.")}

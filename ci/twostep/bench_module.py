@@ -26,7 +26,8 @@ from twostep.source import Source
 SHARED = SRC / "ci/bench"
 DMA = KERNEL / "dma/bench"
 UMEM = KERNEL / "infiniband/bench"
-KEPT_MODULES = 24
+RXE = KERNEL / "infiniband/bench-rxe"
+KEPT_MODULES = 36
 
 
 def sources(folder: Path) -> list[Path]:

@@ -29,13 +29,13 @@ class Figure:
     def value(self) -> float | None:
         """What is quoted: the third round, or the median where rounds are alike by chance only.
 
-        On-demand paging sleeps, so interrupts stay on: the smallest round is the one with the
-        fewest.
+        On-demand paging and soft-RoCE sleep, so interrupts stay on: the smallest round is the
+        one with the fewest.
         """
         if not self.samples:
             return None
-        if self.name.startswith("odp."):
-            return round(min(self.samples), 2)
+        if self.name.startswith(("odp.", "rxe.")):
+            return round(min(self.samples), 3 if self.unit == "ratio" else 2)
         if self.name.startswith("nvme.") or self.name.endswith("_worst"):
             chosen = statistics.median(self.samples)
         else:
