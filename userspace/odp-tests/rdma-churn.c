@@ -6,7 +6,10 @@
  * One thread does something to the memory of both sides again and again, as fast as it can: to
  * parts that are drawn, whatever the device does there at the moment. Another moves data and
  * compares every byte after each message. What is done leaves the process its bytes; who does
- * it looks no different to the program without a device, and must not with one.
+ * it looks no different to the program without a device, and must not with one. (Where they go
+ * for a moment, a message may end with an error: rdma-vanish.)
+ *
+ * The memory is the process's own, or that of a file; the device must not see a difference.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -15,9 +18,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "backing.h"
 #include "fabric.h"
 #include "region.h"
 #include "suite.h"
@@ -29,11 +35,16 @@
 #ifndef MADV_SOFT_OFFLINE
 #define MADV_SOFT_OFFLINE 101
 #endif
+#ifndef MPOL_MF_MOVE
+#define MPOL_MF_MOVE (1 << 1)
+#endif
 
 #define SIZE (6UL << 20)
 /* Messages, and how often something must have been done to the memory meanwhile, at least. */
 #define MESSAGES 150
 #define DEEDS 100
+/* Pages that something is done to at a time, at most. */
+#define PART 64
 
 /**
  * struct stage - the two sides
@@ -48,16 +59,28 @@ struct stage {
 };
 
 /**
+ * struct deed - what is done
+ * @run: does it, to a part of a region; returns false if the kernel cannot
+ * @event: the kernel counts it in /proc/vmstat under this name, or NULL
+ * @backing: whose pages it is done to
+ */
+struct deed {
+	bool (*run)(struct region *region, size_t at, size_t length);
+	const char *event;
+	enum backing backing;
+};
+
+/**
  * struct churn - the other thread
  * @stage: whose memory
- * @deed: what is done, to a part of a region; returns false if the kernel cannot
+ * @deed: what it does
  * @random: its own sequence
  * @ends: told to
  * @done: how often it was done
  */
 struct churn {
 	struct stage *stage;
-	bool (*deed)(struct region *region, size_t at, size_t length);
+	const struct deed *deed;
 	uint64_t random;
 	bool ends;
 	unsigned long done;
@@ -79,14 +102,24 @@ static void *churn(void *arg)
 		struct region *region =
 			&churn->stage->sides[next(&churn->random) % 2];
 		size_t at = next(&churn->random) % (SIZE / PAGE);
-		size_t pages = 1 + next(&churn->random) % 64;
+		size_t pages = 1 + next(&churn->random) % PART;
 
 		if (pages > SIZE / PAGE - at)
 			pages = SIZE / PAGE - at;
-		if (churn->deed(region, at * PAGE, pages * PAGE))
+		if (churn->deed->run(region, at * PAGE, pages * PAGE))
 			__atomic_fetch_add(&churn->done, 1, __ATOMIC_RELAXED);
 	}
 	return NULL;
+}
+
+/* In half of the messages at the same place of a page, so that whole pages become equal. */
+static size_t far_end(size_t near_at, size_t length)
+{
+	size_t at = below(SIZE - length);
+
+	if (below(2) && at >= PAGE)
+		at = at / PAGE * PAGE - PAGE + near_at % PAGE;
+	return at;
 }
 
 static void one_message(struct stage *stage)
@@ -97,7 +130,8 @@ static void one_message(struct stage *stage)
 	enum ibv_wr_opcode opcode = opcodes[below(COUNT(opcodes))];
 	struct region *near = &stage->sides[0], *far = &stage->sides[1];
 	size_t length = 1 + below(below(8) ? 9000 : 200000);
-	size_t near_at = below(SIZE - length), far_at = below(SIZE - length);
+	size_t near_at = below(SIZE - length);
+	size_t far_at = far_end(near_at, length);
 	struct ibv_sge from = region_sge(near, near_at, length);
 	struct ibv_sge to = region_sge(far, far_at, length);
 	struct ibv_send_wr wr = { .sg_list = &from,
@@ -129,46 +163,67 @@ static void one_message(struct stage *stage)
 	region_check(far);
 }
 
+static void open_stage(struct stage *stage, enum backing backing)
+{
+	fabric_open(&stage->fabric);
+	if (!odp_caps(&stage->fabric, IBV_QPT_RC))
+		skip("the device has no on-demand paging for RC");
+	pair_make(&stage->pair, &stage->fabric, IBV_QPT_RC, IBV_MTU_4096,
+		  false);
+	for (int i = 0; i < 2; i++) {
+		region_make(&stage->sides[i], &stage->fabric, SIZE,
+			    ALL_ACCESS | IBV_ACCESS_ON_DEMAND);
+		region_back(&stage->sides[i], backing);
+	}
+}
+
+static void close_stage(struct stage *stage)
+{
+	pair_destroy(&stage->pair);
+	for (int i = 0; i < 2; i++)
+		region_destroy(&stage->sides[i]);
+}
+
+/* Whether enough was done, the device noticed, and the kernel did what the deed is about. */
+static bool is_done(const struct churn *churn, uint64_t taken, uint64_t events)
+{
+	const char *event = churn->deed->event;
+
+	return __atomic_load_n(&churn->done, __ATOMIC_RELAXED) >= DEEDS &&
+	       pages_taken(&churn->stage->fabric) > taken &&
+	       (!event || vm_event(event) > events);
+}
+
 static void run_churn(const void *what)
 {
+	const struct deed *deed = what;
 	struct stage stage = {};
-	struct churn other = { .stage = &stage };
-	uint64_t before = 0, after = 0;
+	struct churn other = { .stage = &stage, .deed = deed };
+	uint64_t taken, events;
 	pthread_t thread;
-	bool counted;
 
-	memcpy(&other.deed, what, sizeof(other.deed));
 	other.random = draw() | 1;
-	fabric_open(&stage.fabric);
-	if (!odp_caps(&stage.fabric, IBV_QPT_RC))
-		skip("the device has no on-demand paging for RC");
-	pair_make(&stage.pair, &stage.fabric, IBV_QPT_RC, IBV_MTU_4096, false);
-	for (int i = 0; i < 2; i++)
-		region_make(&stage.sides[i], &stage.fabric, SIZE,
-			    ALL_ACCESS | IBV_ACCESS_ON_DEMAND);
-	if (!other.deed(&stage.sides[0], 0, PAGE))
+	open_stage(&stage, deed->backing);
+	if (!deed->run(&stage.sides[0], 0, PAGE))
 		skip("the kernel cannot: %s", strerror(errno));
-	counted = hw_counter(&stage.fabric, "odp_page_invalidations", &before);
+	taken = pages_taken(&stage.fabric);
+	events = deed->event ? vm_event(deed->event) : 0;
 	if (pthread_create(&thread, NULL, churn, &other))
 		wrong("no thread");
-	for (size_t i = 0;
-	     i < (options.count ?: MESSAGES) ||
-	     __atomic_load_n(&other.done, __ATOMIC_RELAXED) < DEEDS;
+	for (size_t i = 0; i < (options.count ?: MESSAGES) ||
+			   !is_done(&other, taken, events);
 	     i++) {
-		snprintf(doing, sizeof(doing), "message %zu", i);
+		snprintf(doing, sizeof(doing),
+			 "message %zu, until pages were taken and %s counted",
+			 i, deed->event ?: "nothing else");
 		one_message(&stage);
 	}
 	__atomic_store_n(&other.ends, true, __ATOMIC_RELAXED);
 	pthread_join(thread, NULL);
 	*doing = 0;
 	printf("# done %lu times\n", other.done);
-	if (counted &&
-	    hw_counter(&stage.fabric, "odp_page_invalidations", &after) &&
-	    after == before)
-		wrong("nothing was taken from the device");
-	pair_destroy(&stage.pair);
-	for (int i = 0; i < 2; i++)
-		region_destroy(&stage.sides[i]);
+	want_taken(&stage.fabric, taken);
+	close_stage(&stage);
 }
 
 static bool pageout(struct region *region, size_t at, size_t length)
@@ -229,25 +284,115 @@ static bool fork_child(struct region *region, size_t at, size_t length)
 	return child > 0 && waitpid(child, &status, 0) == child && !status;
 }
 
-static bool merge(struct region *region, size_t at, size_t length)
+/* How often ksmd has looked at all pages that it may merge. */
+static unsigned long merge_scans(void)
 {
-	return !madvise(region->bytes + at, length,
-			at / PAGE % 2 ? MADV_MERGEABLE : MADV_UNMERGEABLE);
+	FILE *file = fopen("/sys/kernel/mm/ksm/full_scans", "re");
+	unsigned long scans = 0;
+
+	if (!file || fscanf(file, "%lu", &scans) != 1)
+		wrong("ksmd counts no scans: %s", strerror(errno));
+	fclose(file);
+	return scans;
 }
 
-typedef bool deed(struct region *region, size_t at, size_t length);
+/*
+ * Equal pages of both sides become one that nobody may write; the device's next write to one of
+ * them needs its own again. ksmd takes a page that it has seen twice without a change.
+ */
+static bool merge(struct region *region, size_t at, size_t length)
+{
+	const struct timespec moment = { .tv_nsec = 1000000 };
+	unsigned long scans = merge_scans();
 
-#define DEED(what)                               \
-	{                                        \
-		#what, run_churn, &(deed *const) \
-		{                                \
-			what                     \
-		}                                \
+	if (madvise(region->bytes, SIZE, MADV_MERGEABLE) ||
+	    (at / PAGE % 8 == 7 &&
+	     madvise(region->bytes + at, length, MADV_UNMERGEABLE)))
+		return false;
+	/* A first call is asked whether the kernel can: nothing is there to be scanned. */
+	while (length > PAGE && merge_scans() == scans)
+		nanosleep(&moment, NULL);
+	return true;
+}
+
+/* To the other node: each time to the one that the last pages did not go to. */
+static bool migrate(struct region *region, size_t at, size_t length)
+{
+	int nodes[PART], status[PART];
+	size_t nr = length / PAGE;
+	void *pages[PART];
+	static int node;
+
+	node = !node;
+	for (size_t i = 0; i < nr; i++) {
+		pages[i] = region->bytes + at + i * PAGE;
+		nodes[i] = node;
+	}
+	return syscall(SYS_move_pages, 0, nr, pages, nodes, status,
+		       MPOL_MF_MOVE) >= 0;
+}
+
+/*
+ * Pages at one end of a node's memory go to the other. They would stay there: those of a part
+ * have come from the other node just now, to wherever there was room.
+ */
+static bool compact(struct region *region, size_t at, size_t length)
+{
+	FILE *file;
+
+	if (!migrate(region, at, length))
+		return false;
+	file = fopen("/proc/sys/vm/compact_memory", "we");
+	if (!file)
+		return false;
+	fprintf(file, "1");
+	return !fclose(file);
+}
+
+/* The same pages of the file are mapped once more, and then moved over themselves. */
+static bool remap(struct region *region, size_t at, size_t length)
+{
+	uint8_t *bytes = region->bytes + at;
+	void *again = mremap(bytes, 0, length, MREMAP_MAYMOVE);
+
+	return again != MAP_FAILED &&
+	       mremap(again, length, length, MREMAP_MAYMOVE | MREMAP_FIXED,
+		      bytes) == bytes;
+}
+
+/* Pages of a file that the process drops are still the file's. */
+static bool drop(struct region *region, size_t at, size_t length)
+{
+	return !madvise(region->bytes + at, length, MADV_DONTNEED);
+}
+
+#define DEED(name, run, event, backing)               \
+	{                                             \
+		name, run_churn, &(const struct deed) \
+		{                                     \
+			run, event, backing           \
+		}                                     \
 	}
 
 static const struct test tests[] = {
-	DEED(pageout),	    DEED(write_protect), DEED(collapse), DEED(split),
-	DEED(soft_offline), DEED(fork_child),	 DEED(merge),
+	DEED("pageout", pageout, "pswpout", ANONYMOUS),
+	DEED("pageout_memfd", pageout, "pswpout", MEMFD),
+	DEED("pageout_tmpfs", pageout, "pswpout", TMPFS),
+	DEED("write_protect", write_protect, NULL, ANONYMOUS),
+	DEED("write_protect_memfd", write_protect, NULL, MEMFD),
+	DEED("collapse", collapse, "thp_collapse_alloc", ANONYMOUS),
+	DEED("collapse_memfd", collapse, "thp_collapse_alloc", MEMFD),
+	DEED("split", split, "thp_split_page", ANONYMOUS),
+	DEED("split_memfd", split, "thp_split_page", MEMFD),
+	DEED("soft_offline", soft_offline, "pgmigrate_success", ANONYMOUS),
+	DEED("soft_offline_memfd", soft_offline, "pgmigrate_success", MEMFD),
+	DEED("fork_child", fork_child, NULL, ANONYMOUS),
+	DEED("merge", merge, "cow_ksm", ANONYMOUS),
+	DEED("migrate", migrate, "pgmigrate_success", ANONYMOUS),
+	DEED("migrate_memfd", migrate, "pgmigrate_success", MEMFD),
+	DEED("compact", compact, "compact_isolated", ANONYMOUS),
+	DEED("remap_memfd", remap, NULL, MEMFD),
+	DEED("drop_memfd", drop, NULL, MEMFD),
 };
 
 int main(int argc, char **argv)

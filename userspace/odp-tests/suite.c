@@ -16,6 +16,7 @@
 
 enum { FAILED = 1, BAD_OPTION = 2, SKIPPED = 4 };
 
+unsigned int test_seconds = 120;
 char doing[256];
 struct options options = { .device = "rxe0", .gid_index = 1, .only = "*" };
 static uint64_t seed, sequence;
@@ -92,7 +93,7 @@ static int run_test(const struct test *test)
 	child = fork();
 	if (!child) {
 		signal(SIGALRM, too_late);
-		alarm(TEST_SECONDS);
+		alarm(test_seconds);
 		begin_sequence(test->name);
 		test->run(test->what);
 		fflush(stdout);

@@ -36,8 +36,8 @@ struct test {
 	const void *what;
 };
 
-/* How long a test may take. */
-#define TEST_SECONDS 120
+/* How long a test may take; main() may change it. */
+extern unsigned int test_seconds;
 
 /**
  * struct options - what the user asks for
