@@ -253,7 +253,10 @@ static inline void ib_umem_odp_unlock(struct ib_umem_odp *umem_odp)
 static inline void ib_umem_odp_lock_shared(struct ib_umem_odp *umem_odp)
 	__acquires(&umem_odp->mirror.lock)
 {
-	down_read(&umem_odp->mirror.lock);
+	/* Nearly always free, and then cheaper to try. Lockdep learns from down_read() only. */
+	if (IS_ENABLED(CONFIG_LOCKDEP) ||
+	    !down_read_trylock(&umem_odp->mirror.lock))
+		down_read(&umem_odp->mirror.lock);
 }
 
 static inline void ib_umem_odp_unlock_shared(struct ib_umem_odp *umem_odp)
