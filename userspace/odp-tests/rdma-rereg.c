@@ -526,7 +526,9 @@ static void stays_below_a_window(int flags)
 	end_wait_success(&pair.far, "binder");
 	want_rereg(&stage, flags, flags & DOMAIN ? stage.foreign.pd : NULL,
 		   flags & TRANSLATION ? stage.memories[1].bytes : NULL,
-		   flags & TRANSLATION ? SIZE : 0, 0, IBV_REREG_MR_ERR_CMD);
+		   flags & TRANSLATION ? SIZE : 0,
+		   flags & ACCESS ? IBV_ACCESS_ON_DEMAND : 0,
+		   IBV_REREG_MR_ERR_CMD);
 	region_fill(&stage.near, 0, SOME);
 	want("writer",
 	     reach(&stage, &stage.fabric, IBV_WR_RDMA_WRITE,
@@ -550,6 +552,12 @@ static void stays_in_the_domain_of_windows(const void *what)
 {
 	(void)what;
 	stays_below_a_window(DOMAIN);
+}
+
+static void keeps_the_rights_of_windows(const void *what)
+{
+	(void)what;
+	stays_below_a_window(ACCESS);
 }
 
 /**
@@ -642,6 +650,7 @@ static const struct test tests[] = {
 	TEST(is_pinned_elsewhere),
 	TEST(stays_where_windows_are),
 	TEST(stays_in_the_domain_of_windows),
+	TEST(keeps_the_rights_of_windows),
 	TEST(moves_under_traffic),
 };
 

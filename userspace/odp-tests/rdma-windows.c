@@ -1537,22 +1537,17 @@ struct behaviour {
 #define TYPE_2 BIT(IBV_MW_TYPE_2)
 #define BOTH (TYPE_1 | TYPE_2)
 #define RANGES (BIT(EXPLICIT) | BIT(SHIFTED))
-#define ON_DEMAND (RANGES | BIT(IMPLICIT))
-#define ANY (ON_DEMAND | BIT(PINNED))
+#define ANY (RANGES | BIT(IMPLICIT) | BIT(PINNED))
 
-/*
- * What a window is not bound to is refused on demand only: rxe of Linux 6.12 lets a window on
- * pinned memory reach all of its MR.
- */
 static const struct behaviour behaviours[] = {
 	{ "every_byte", every_byte, BOTH, ANY },
-	{ "nothing_outside", nothing_outside, BOTH, ON_DEMAND },
+	{ "nothing_outside", nothing_outside, BOTH, ANY },
 	{ "nothing_else", nothing_else, BOTH, ANY },
 	{ "old_keys", old_keys, BOTH, ANY },
 	{ "never_bound", never_bound, BOTH, ANY },
 	{ "not_for_others", not_for_others, BOTH, ANY },
-	{ "zero_based", zero_based, TYPE_2, ON_DEMAND },
-	{ "rebound", rebound, BOTH, ON_DEMAND },
+	{ "zero_based", zero_based, TYPE_2, ANY },
+	{ "rebound", rebound, BOTH, ANY },
 	{ "invalidated_by_send", invalidated_by_send, TYPE_2, ANY },
 	{ "refused_ranges", refused_ranges, BOTH, RANGES | BIT(PINNED) },
 	{ "refused_binds", refused_binds, BOTH, ANY },

@@ -182,31 +182,48 @@ unsigned long rxe_odp_user_addr(const struct rxe_mr *mr, u64 iova)
 	return mr->umem->address + (iova - mr->ibmr.iova);
 }
 
-/* Faults under way, and how many have ended. */
-static atomic_t faulting = ATOMIC_INIT(0);
-static atomic_t faulted = ATOMIC_INIT(0);
+static void begin_fault(struct rxe_dev *rxe)
+{
+	atomic_inc(&rxe->odp_faulting);
+}
+
+/* Who sees that no fault is under way sees that this one has ended. */
+static void end_fault(struct rxe_dev *rxe)
+{
+	atomic_inc(&rxe->odp_faulted);
+	atomic_dec_return_release(&rxe->odp_faulting);
+}
+
+static bool faulted_since(struct rxe_dev *rxe, int before)
+{
+	return atomic_read_acquire(&rxe->odp_faulting) ||
+	       atomic_read(&rxe->odp_faulted) != before;
+}
 
 /**
  * rxe_odp_wait() - wait for the last reference to an object
+ * @rxe: its device
  * @idle: completed by who drops it
  * @timeout: jiffies after which somebody must have forgotten one
  *
- * Who waits for a page keeps what it works for, for as long as a disk takes: while there are
- * faults nothing is forgotten.
+ * Who waits for a page keeps what it works for, for as long as a disk takes: while the device
+ * has faults nothing is forgotten.
  *
  * Return: 0 after the time-out, as wait_for_completion_timeout().
  */
-unsigned long rxe_odp_wait(struct completion *idle, unsigned long timeout)
+unsigned long rxe_odp_wait(struct rxe_dev *rxe, struct completion *idle,
+			   unsigned long timeout)
 {
 	unsigned long left;
 	int before;
 
-	do {
-		before = atomic_read(&faulted);
+	for (;;) {
+		before = atomic_read(&rxe->odp_faulted);
 		left = wait_for_completion_timeout(idle, timeout);
-	} while (!left &&
-		 (atomic_read(&faulting) || atomic_read(&faulted) != before));
-	return left;
+		if (left || !faulted_since(rxe, before))
+			return left;
+		rxe_info_dev(rxe, "waits for a page that a fault brings in\n");
+	}
 }
 
 static bool is_transient(int ret)
@@ -236,12 +253,13 @@ static int fault_and_lock(struct rxe_mr *mr, unsigned long addr,
 			  unsigned int length, u64 ahead, u64 right)
 {
 	struct ib_umem_odp *odp = to_ib_umem_odp(mr->umem);
+	struct rxe_dev *rxe = to_rdev(mr->ibmr.device);
 	unsigned long end = addr + length, far;
 	int ret = -EFAULT;
 
 	if (!rxe_odp_get_user(mr))
 		return -EFAULT;
-	atomic_inc(&faulting);
+	begin_fault(rxe);
 	far = ALIGN_DOWN(addr, PFN_TABLE_BLOCK_SIZE) + PFN_TABLE_BLOCK_SIZE;
 	far = min3(addr + ahead, far, ib_umem_end(odp));
 	if (far > end)
@@ -252,8 +270,7 @@ static int fault_and_lock(struct rxe_mr *mr, unsigned long addr,
 	 */
 	if (ret)
 		ret = fault_range_and_lock(mr, addr, end, right);
-	atomic_inc(&faulted);
-	atomic_dec(&faulting);
+	end_fault(rxe);
 	rxe_odp_put_user(mr);
 	if (!ret)
 		return 0;
@@ -345,13 +362,9 @@ int rxe_odp_copy(struct rxe_mr *mr, u64 iova, void *data, unsigned int length,
 	unsigned long addr = rxe_odp_user_addr(mr, iova);
 	u64 word;
 
-	/*
-	 * Nearly always a packet is a part of one page, which is present. Without loops and
-	 * calls that is two thirds of the instructions: see bench-rxe.
-	 */
+	/* Nearly always a packet is a part of one page, which is present: no loops, no calls. */
 	if (likely(length <= PAGE_SIZE - offset_in_page(addr))) {
-		if (!down_read_trylock(&odp->mirror.lock))
-			ib_umem_odp_lock_shared(odp);
+		ib_umem_odp_lock_shared(odp);
 		word = hmm_mirror_word(&odp->mirror, addr);
 		if (likely(word & right)) {
 			copy_bytes(odp, word, addr, data, length, right);

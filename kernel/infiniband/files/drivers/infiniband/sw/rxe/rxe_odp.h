@@ -45,7 +45,8 @@ static inline bool rxe_umem_is_odp(const struct ib_umem *umem)
 
 int rxe_odp_init(void);
 void rxe_odp_exit(void);
-unsigned long rxe_odp_wait(struct completion *idle, unsigned long timeout);
+unsigned long rxe_odp_wait(struct rxe_dev *rxe, struct completion *idle,
+			   unsigned long timeout);
 
 #else /* CONFIG_INFINIBAND_ON_DEMAND_PAGING */
 
@@ -58,7 +59,8 @@ static inline void rxe_odp_exit(void)
 {
 }
 
-static inline unsigned long rxe_odp_wait(struct completion *idle,
+static inline unsigned long rxe_odp_wait(struct rxe_dev *rxe,
+					 struct completion *idle,
 					 unsigned long timeout)
 {
 	return wait_for_completion_timeout(idle, timeout);
@@ -85,14 +87,6 @@ static inline bool rxe_odp_may_rereg(const struct rxe_mr *mr, int flags,
 	return flags & IB_MR_REREG_TRANS || !(flags & IB_MR_REREG_ACCESS) ||
 	       !((access ^ mr->access) &
 		 (IB_ACCESS_ON_DEMAND | IB_ACCESS_HUGETLB));
-}
-
-/* Whether bytes lie in a memory window, by their addresses in its MR. */
-static inline bool rxe_odp_mw_holds(const struct rxe_mw *mw, u64 iova,
-				    u64 length)
-{
-	return iova >= mw->addr && length <= mw->length &&
-	       iova - mw->addr <= mw->length - length;
 }
 
 void rxe_odp_init_caps(struct rxe_dev *rxe);
