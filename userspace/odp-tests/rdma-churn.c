@@ -42,7 +42,7 @@
 #define SIZE (6UL << 20)
 /* Messages, and how often something must have been done to the memory meanwhile, at least. */
 #define MESSAGES 150
-#define DEEDS 100
+#define DEEDS 30
 /* Pages that something is done to at a time, at most. */
 #define PART 64
 
@@ -210,8 +210,8 @@ static void run_churn(const void *what)
 	events = deed->event ? vm_event(deed->event) : 0;
 	if (pthread_create(&thread, NULL, churn, &other))
 		wrong("no thread");
-	for (size_t i = 0; i < (options.count ?: MESSAGES) ||
-			   !is_done(&other, taken, events);
+	for (size_t i = 0;
+	     i < (options.count ?: MESSAGES) || !is_done(&other, taken, events);
 	     i++) {
 		snprintf(doing, sizeof(doing),
 			 "message %zu, until pages were taken and %s counted",
