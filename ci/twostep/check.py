@@ -25,8 +25,8 @@ from twostep.options import Machine
 from twostep.paths import BUILD, on_host
 from twostep.problem import Problem, reporting, say
 from twostep.progress import Steps
-from twostep.rdma_core import provider, steps_for_provider
 from twostep.tests import Run, Test
+from twostep.userland import steps_for_userland, userland
 
 FAILED_LINES = 40
 
@@ -36,9 +36,9 @@ def _build(chosen: list[Test]) -> None:
     order = ["twostep", "stock", "debug", "mainline"]
     names = sorted({name for test in chosen for name in test.builds}, key=order.index)
     kernels = sum(steps_for(flavour(name)) for name in names)
-    steps = Steps(kernels + (steps_for_provider() if names else 0))
+    steps = Steps(kernels + (steps_for_userland() if names else 0))
     if names:
-        provider(steps)
+        userland(steps)
     for name in names:
         kernel_for(flavour(name), steps)
     if names:

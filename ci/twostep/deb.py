@@ -8,16 +8,18 @@ import shutil
 from twostep.paths import BUILD, on_host
 from twostep.problem import reporting, say
 from twostep.progress import Steps
-from twostep.rdma_core import provider, steps_for_provider
+from twostep.patched import built
+from twostep.userland import PROJECTS, steps_for_userland
 
 
 @reporting
 def main() -> int:
     """The command make deb."""
-    package = provider(Steps(steps_for_provider())).package
+    steps = Steps(steps_for_userland())
     folder = BUILD / "deb"
     folder.mkdir(parents=True, exist_ok=True)
-    print(on_host(shutil.copy(package, folder)))
+    for project in PROJECTS:
+        print(on_host(shutil.copy(built(project, steps).package, folder)))
     say("twostep: there are no packages of the kernel, odp-tests and perftest yet")
     return 0
 

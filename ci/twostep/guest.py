@@ -10,8 +10,9 @@ from twostep.cache import file_digest, key, locked
 from twostep.options import Machine
 from twostep.paths import CACHE, SRC, lab_key
 from twostep.problem import Problem
+from twostep.patched import built
 from twostep.progress import Steps
-from twostep.rdma_core import INSTEAD, provider, steps_for_provider
+from twostep.rdma_core import INSTEAD, RDMA_CORE
 
 GUEST = SRC / "ci/guest"
 
@@ -52,7 +53,7 @@ def program(
 
 def _provider(folder: Path) -> None:
     """Our soft-RoCE provider, mounted over the distribution's as its package would replace it."""
-    root = provider(Steps(0)).root
+    root = built(RDMA_CORE, Steps(0)).root
     with (folder / "fstab").open("a", encoding="ascii") as fstab:
         for name in INSTEAD:
             (folder / "rdma-core" / name).parent.mkdir(parents=True)

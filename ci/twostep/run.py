@@ -18,7 +18,7 @@ from twostep.kernel import Kernel, kernel_for, steps_for
 from twostep.paths import BUILD, SRC, on_host
 from twostep.problem import Problem, reporting
 from twostep.progress import Steps
-from twostep.rdma_core import provider, steps_for_provider
+from twostep.userland import steps_for_userland, userland
 
 SECONDS = 600
 ROWS = 8
@@ -96,8 +96,8 @@ def measure(kernel: Kernel, folder: Path, steps: Steps) -> list[dict[str, Any]]:
 def main() -> int:
     """The command make run."""
     wanted = flavour(os.environ.get("KERNEL") or "twostep")
-    steps = Steps(steps_for_provider() + steps_for(wanted) + 1)
-    provider(steps)
+    steps = Steps(steps_for_userland() + steps_for(wanted) + 1)
+    userland(steps)
     kernel = kernel_for(wanted, steps)
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else BUILD / "run" / wanted.name
     rows = measure(kernel, folder, steps)

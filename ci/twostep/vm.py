@@ -32,7 +32,7 @@ from twostep.paths import BUILD, from_host, on_host
 from twostep.problem import Problem, report, reporting, say
 from twostep.progress import Steps
 from twostep.qemu import PORTS, command_line
-from twostep.rdma_core import provider, steps_for_provider
+from twostep.userland import steps_for_userland, userland
 from twostep.relay import Outcome, Relay
 from twostep.splat import splats, taint_names
 
@@ -146,8 +146,8 @@ def run(machine: Machine) -> int:
     if machine.tty and not sys.stdin.isatty():
         raise Problem("ci/vm: --tty needs a terminal", status=2)
     wanted = flavour(machine.kernel)
-    steps = Steps(steps_for_provider() + steps_for(wanted))
-    provider(steps)
+    steps = Steps(steps_for_userland() + steps_for(wanted))
+    userland(steps)
     kernel = kernel_for(wanted, steps)
     with (
         _log_folder() as logs,
