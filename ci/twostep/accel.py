@@ -1,4 +1,4 @@
-"""Hardware virtualisation, only where a probe boot has proved it.
+"""What the host gives its guests: hardware virtualisation, where proved, and a clock.
 
 Some hosts offer a /dev/kvm on which a guest starts and then dies of an
 instruction that the host cannot run. So the first run after a boot of the host
@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 
 from twostep.cache import locked
+from twostep.guest import program
 from twostep.paths import CACHE, SRC, lab_key
 from twostep.problem import Problem, say
 
@@ -22,6 +23,10 @@ PROBE = [
     "modprobe rdma_rxe && dd if=/dev/urandom of=/dev/nvme0n1 bs=1M count=4 oflag=direct 2>&1"
     " && python3 -c 'print(sum(x*x for x in range(100000)))'",
 ]
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 def _usable() -> bool:
@@ -41,8 +46,7 @@ def accelerator(kernel: str) -> str:
         raise Problem(f"TWOSTEP_ACCEL is '{asked}'; it may be tcg, kvm or auto", status=2)
     if not _usable():
         return "tcg"
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    answer = CACHE / "accel" / f"{boot}-{lab_key()}"
+    answer = CACHE / "accel" / f"{_boot()}-{lab_key()}"
     with locked(answer, "the probe of hardware virtualisation"):
         if not answer.exists():
             say("twostep: trying whether this host's /dev/kvm can run a guest (once)")
@@ -57,3 +61,22 @@ def accelerator(kernel: str) -> str:
             answer.write_text("kvm" if probe.returncode == 0 else "tcg", encoding="ascii")
             say(f"twostep: it can{'' if probe.returncode == 0 else 'not; guests run under TCG'}")
         return answer.read_text(encoding="ascii")
+
+
+def tsc_khz() -> int:
+    """How fast the time stamp counter of an emulated CPU runs: as the host's own.
+
+    A guest that finds out by itself counts it against emulated timers. On a busy host it may be
+    wrong by any factor (88 MHz of 2596 were seen), and a minute of the guest is then two seconds.
+    """
+    answer = CACHE / "accel" / f"{_boot()}-tsc"
+    with locked(answer, "the speed of the host's clock"):
+        if not answer.exists():
+            measured = subprocess.run(
+                [str(program(SRC / "ci/lab/tsc-khz.c"))],
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
+            )
+            answer.write_text(measured.stdout, encoding="ascii")
+        return int(answer.read_text(encoding="ascii"))

@@ -9,7 +9,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from twostep.accel import accelerator
+from twostep.accel import accelerator, tsc_khz
 from twostep.kernel import Kernel
 from twostep.options import Machine
 from twostep.paths import CACHE, root_disk
@@ -36,6 +36,8 @@ def kernel_arguments(machine: Machine) -> str:
         words.append("page_poison=1")
     if machine.gdb or machine.icount:
         words.append("nokaslr")
+    if not machine.icount and accelerator(machine.kernel) == "tcg":
+        words.append(f"tsc_early_khz={tsc_khz()}")
     return " ".join(words + machine.append)
 
 
