@@ -21,6 +21,9 @@
 
 #define SIZE (16 * PAGE)
 #define SOME 5000
+/* How often the target moves, and messages under which it does. */
+#define MOVES 60
+#define MESSAGES 100
 
 #define TRANSLATION IBV_REREG_MR_CHANGE_TRANSLATION
 #define DOMAIN IBV_REREG_MR_CHANGE_PD
@@ -268,7 +271,7 @@ static void changes_translation(const void *what)
 
 	(void)what;
 	open_stage(&stage);
-	for (int i = 0; i < 60; i++) {
+	for (size_t i = 0; i < (options.count ?: MOVES); i++) {
 		struct region *memory = &stage.memories[below(2)];
 		size_t length = 1 + below(below(2) ? SIZE - 2 : SOME);
 		size_t at = 1 + below(SIZE - length - 1);
@@ -592,7 +595,7 @@ static void *mover(void *arg)
  */
 static void moves_under_traffic(const void *what)
 {
-	size_t messages = options.count ?: 100;
+	size_t messages = options.count ?: MESSAGES;
 	struct mover other = {};
 	enum ibv_wc_status status;
 	struct stage stage;

@@ -108,6 +108,14 @@ static int run_test(const struct test *test)
 	return WEXITSTATUS(status);
 }
 
+static double seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec + now.tv_nsec / 1e9;
+}
+
 static int read_options(int argc, char **argv)
 {
 	int option;
@@ -140,6 +148,7 @@ static bool is_chosen(const struct test *test)
 int run_tests(int argc, char **argv, const struct test *tests, size_t nr)
 {
 	size_t chosen = 0, failed = 0, skipped = 0, number = 0;
+	double begin;
 	int status;
 
 	if (read_options(argc, argv)) {
@@ -156,7 +165,9 @@ int run_tests(int argc, char **argv, const struct test *tests, size_t nr)
 	for (size_t i = 0; i < nr; i++) {
 		if (!is_chosen(&tests[i]))
 			continue;
+		begin = seconds();
 		status = run_test(&tests[i]);
+		printf("# took %.1f s\n", seconds() - begin);
 		if (status == SKIPPED && options.require)
 			status = FAILED;
 		skipped += status == SKIPPED;
