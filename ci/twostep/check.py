@@ -56,8 +56,14 @@ def _runs(chosen: list[Test], jobs: int) -> Iterator[Run]:
     )
     folder = BUILD / "check"
     shutil.rmtree(folder, ignore_errors=True)
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        waiting = {pool.submit(tests.run, test, folder / test.name) for test in together}
+    with (
+        concurrent.futures.ThreadPoolExecutor(jobs) as workers,
+        concurrent.futures.ThreadPoolExecutor(1) as bystander,
+    ):
+        waiting = {
+            (bystander if test.waits else workers).submit(tests.run, test, folder / test.name)
+            for test in together
+        }
         while waiting:
             done, waiting = concurrent.futures.wait(
                 waiting, timeout=60, return_when=concurrent.futures.FIRST_COMPLETED

@@ -8,6 +8,7 @@ A test is an executable ci/tests/SUITE/NAME. Its leading comment lines say
     # builds: stock                kernels it needs besides
     # smoke                        also in SUITE=smoke
     # alone                        never beside another test
+    # waits                        more than it works: takes none of the JOBS
     # may skip: reason             without this a skip is a failure
 
 It runs in the lab root with the checkout as its folder and a fresh folder in
@@ -30,7 +31,7 @@ from twostep.problem import Problem
 
 TESTS = SRC / "ci/tests"
 SKIPPED = 4
-HEADER = re.compile(r"^# (test|seconds|kernels|builds|may skip|smoke|alone)(?:: (.*))?$")
+HEADER = re.compile(r"^# (test|seconds|kernels|builds|may skip|smoke|alone|waits)(?:: (.*))?$")
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Test:
     builds: tuple[str, ...] = ()
     smoke: bool = False
     alone: bool = False
+    waits: bool = False
     may_skip: str = ""
 
     @property
@@ -82,6 +84,7 @@ def _read(path: Path) -> list[Test]:
             tuple(said.get("builds", "").split()) + ((kernel,) if kernel else ()),
             "smoke" in said,
             "alone" in said,
+            "waits" in said,
             said.get("may skip", ""),
         )
         for kernel in said.get("kernels", "").split() or [""]
