@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
 """Runs in the guest: a controller that is reset, pulled or late while it moves data.
 
-trouble.py KIND SEED: reset, unplug, timeout; lists, links, full: a step fails; flip: what
-decides between PRPs and SGLs changes all the time.
+trouble.py KIND[,KIND...] SEED: reset, unplug, timeout; lists, links, syncs, full: a step fails;
+flip: what decides between PRPs and SGLs changes all the time.
 """
 
+import contextlib
+import errno
 import os
 import random
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from controller import (
@@ -27,7 +30,7 @@ from controller import (
     wait_until,
 )
 
-KIND = sys.argv[1]
+KINDS_ASKED = sys.argv[1].split(",")
 SEED = int(sys.argv[2])
 SERIAL = "trouble"
 DEBUG = Path("/sys/kernel/debug")
@@ -146,16 +149,22 @@ def timeout(controller: Controller) -> None:
     print(f"{late} commands were late, {len(done)} of {number} writes came through")
 
 
-def failing(controller: Controller, folder: Path, probability: int) -> None:
-    """Requests whose step failed are tried again, and arrive."""
+@contextlib.contextmanager
+def injected(folder: Path, probability: int) -> Iterator[None]:
+    """A step fails now and then."""
     settings = {"probability": probability, "interval": 1, "times": -1, "verbose": 0}
     for name, value in settings.items():
         (folder / name).write_text(str(value))
-    with decisions() as found:
+    yield
+    (folder / "probability").write_text("0")
+
+
+def failing(controller: Controller, folder: Path, probability: int) -> None:
+    """Requests whose step failed are tried again, and arrive."""
+    with decisions() as found, injected(folder, probability):
         for threshold in (0, 1):
             set_sgl_threshold(threshold)
             ended(load(controller.disk, "--size=16m"), True)
-    (folder / "probability").write_text("0")
     failed = sum(each.error != 0 for each in found)
     expect(failed > 10, f"only {failed} of {len(found)} requests failed")
     print(f"{failed} of {len(found)} requests seen failed")
@@ -174,6 +183,34 @@ def links(controller: Controller) -> None:
     folder = DEBUG / "fail_dma_iova"
     (folder / "seams").write_text("0x2f")  # not that of syncing: that is an I/O error
     failing(controller, folder, 20)
+
+
+def syncs(controller: Controller) -> None:
+    """New entries cannot be made visible: an I/O error for who asked, and for nobody else."""
+    folder = DEBUG / "fail_dma_iova"
+    (folder / "seams").write_text("0x10")
+    size, number, done, refused = 128 * 1024, 200, set[int](), set[int]()
+    memory = Memory(size, SEED)
+    with direct(controller.disk) as fd:
+        for threshold in (0, 1):
+            set_sgl_threshold(threshold)
+            with injected(folder, 30):
+                for index in range(threshold, number, 2):
+                    memory.fill(SEED + index)
+                    try:
+                        written = os.pwritev(fd, [memory.view], index * size)
+                        expect(written == size, f"{written} bytes of {size} were written")
+                        done.add(index)
+                    except OSError as error:
+                        expect(error.errno == errno.EIO, f"a write ended with {error}")
+                        refused.add(index)
+        for index in sorted(done):
+            memory.fill(SEED + index)
+            back = Memory(size, 0).view
+            os.preadv(fd, [back], index * size)
+            expect(back == memory.view, f"write {index} said it was done, and was not")
+    expect(min(len(done), len(refused)) > 10, f"{len(done)} writes done, {len(refused)} refused")
+    print(f"{len(done)} writes came through, {len(refused)} ended with an I/O error")
 
 
 def full(controller: Controller) -> None:
@@ -207,6 +244,7 @@ KINDS = {
     "timeout": timeout,
     "lists": lists,
     "links": links,
+    "syncs": syncs,
     "full": full,
     "flip": flip,
 }
@@ -219,13 +257,14 @@ def main() -> None:
     Path("/sys/kernel/mm/transparent_hugepage/enabled").write_text("never")
     controller = Controller(SERIAL)
     before = time.monotonic()
-    if KIND not in KINDS:
-        fail(f"unknown trouble {KIND}")
-    KINDS[KIND](controller)
-    nothing_left(Controller(SERIAL))
+    for kind in KINDS_ASKED:
+        if kind not in KINDS:
+            fail(f"unknown trouble {kind}")
+        KINDS[kind](controller)
+        nothing_left(Controller(SERIAL))
     # The debug kernel's DMA API names what a driver that goes has not unmapped.
     (Controller(SERIAL).pci / "remove").write_text("1")
-    print(f"{KIND}: nothing left behind after {time.monotonic() - before:.0f} s")
+    print(f"{sys.argv[1]}: nothing left behind after {time.monotonic() - before:.0f} s")
 
 
 main()
