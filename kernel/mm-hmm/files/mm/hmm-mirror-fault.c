@@ -32,7 +32,7 @@
 
 #define PAGES PFN_TABLE_BLOCK_PAGES
 
-/* How often linking may fail for lack of memory before a fault does. */
+/* How often walking or linking may fail for lack of memory before a fault does. */
 #define MAX_NOMEM 8
 
 /* How much that is not there is passed over without a pause. */
@@ -69,7 +69,7 @@ struct tally {
  * @tally: what became usable; of the part at hand once it is done
  * @reserve: memory; its words are what the walk writes into
  * @deadline: when to give the part up, in jiffies
- * @nomem: how often there was no memory to link it
+ * @nomem: how often there was no memory to walk or to link it
  */
 struct request {
 	struct hmm_mirror *mirror;
