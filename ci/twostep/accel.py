@@ -11,7 +11,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from twostep.cache import locked
+from twostep.cache import locked, publish
 from twostep.guest import program
 from twostep.paths import CACHE, SRC, lab_key
 from twostep.problem import Problem, say
@@ -58,7 +58,7 @@ def accelerator(kernel: str) -> str:
                 stderr=subprocess.DEVNULL,
                 check=False,
             )
-            answer.write_text("kvm" if probe.returncode == 0 else "tcg", encoding="ascii")
+            publish(answer, "kvm" if probe.returncode == 0 else "tcg")
             say(f"twostep: it can{'' if probe.returncode == 0 else 'not; guests run under TCG'}")
         return answer.read_text(encoding="ascii")
 
@@ -69,14 +69,10 @@ def tsc_khz() -> int:
     A guest that finds out by itself counts it against emulated timers. On a busy host it may be
     wrong by any factor (88 MHz of 2596 were seen), and a minute of the guest is then two seconds.
     """
-    answer = CACHE / "accel" / f"{_boot()}-tsc"
+    clock = program(SRC / "ci/lab/tsc-khz.c")
+    answer = CACHE / "accel" / f"{_boot()}-{clock.parent.name}"
     with locked(answer, "the speed of the host's clock"):
         if not answer.exists():
-            measured = subprocess.run(
-                [str(program(SRC / "ci/lab/tsc-khz.c"))],
-                stdout=subprocess.PIPE,
-                text=True,
-                check=True,
-            )
-            answer.write_text(measured.stdout, encoding="ascii")
+            measured = subprocess.run([clock], stdout=subprocess.PIPE, text=True, check=True)
+            publish(answer, measured.stdout)
         return int(answer.read_text(encoding="ascii"))
