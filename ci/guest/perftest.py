@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Runs in the guest: perftest between two processes over rxe0, row by row.
+"""Runs in the guest: our perftest between two processes over rxe0, row by row.
 
     perftest.py FOLDER
 
-Writes rows.json into FOLDER, with the raw output of every program beside it
-as NAME.server, NAME.client, NAME.json and NAME.data. Which ODP rows can run is
-decided by what the device says of itself, never by the kernel's name.
+Writes rows.json into FOLDER, with the raw output of every program beside it as NAME.server,
+NAME.client and NAME.json. Which ODP rows can run is decided by what the device says of itself,
+never by the kernel's name. Every row compares every byte that it moved (--data_validation).
 """
 
 import json
@@ -13,17 +13,22 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+PROGRAMS_FOLDER = Path("/twostep/guest/perftest")
 DEVICE = "rxe0"
 ADDRESS = "10.7.7.1"
 GID_INDEX = "1"
-SIZE = 65536
-SECONDS = 60  # deadline of one program
+SECONDS = 100  # deadline of one program
 # perftest compares two clocks when it starts, and has no figures if something came between.
 NO_CLOCK = "perftest could not calibrate its clock, the machine is too busy"
 TRIES = 3
+PERCENTILES = ("50", "99")
+GROUP = Path("/sys/fs/cgroup/perftest")
+SHORT = 32 << 20  # memory of both sides, where there is less than they use
 
 
 @dataclass(frozen=True)
@@ -31,17 +36,50 @@ class Program:
     """A perftest program and what it needs of ODP."""
 
     name: str
-    operation: str  # of rdma-data
-    iterations: int
     size: int
     odp_needs: tuple[str, ...]  # bits of rc_odp_caps
+    buffer: str = "16M"  # of each side
+    iterations: int = 512  # the first half or more of them use their pages first
+    options: tuple[str, ...] = ()
 
 
-PROGRAMS = (
-    Program("ib_write_bw", "write", 1000, SIZE, ("SUPPORT_WRITE",)),
-    Program("ib_read_bw", "read", 1000, SIZE, ("SUPPORT_READ",)),
-    Program("ib_send_bw", "send", 1000, SIZE, ("SUPPORT_SEND", "SUPPORT_RECV")),
-    Program("ib_write_lat", "write", 1000, 8, ("SUPPORT_WRITE",)),
+WRITE_BW = Program("ib_write_bw", 65536, ("SUPPORT_WRITE",))
+READ_BW = Program("ib_read_bw", 65536, ("SUPPORT_READ",))
+SEND_BW = Program("ib_send_bw", 65536, ("SUPPORT_SEND", "SUPPORT_RECV"))
+WRITE_LAT = Program(
+    "ib_write_lat", 4096, ("SUPPORT_WRITE",), "1M", 1024,
+    ("--write_with_imm", f"--report_percentiles={','.join(PERCENTILES)}"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the two buffers are, and what happens to them."""
+
+    name: str
+    options: tuple[str, ...] = ()
+    short: bool = False  # of memory
+
+    @property
+    def odp(self) -> bool:
+        """Whether it is on-demand paging memory."""
+        return "--odp" in self.options
+
+
+ORDINARY = Memory("ordinary")
+ODP = ("--odp", "--report_odp")
+WARM = Memory("ODP warm", (*ODP, "--odp_prefetch=once"))  # in memory, and the device knows where
+COLD = Memory("ODP cold", (*ODP, "--odp_cold"))
+PREFETCHED = Memory("ODP cold, prefetch", (*COLD.options, "--odp_prefetch=once"))
+CHURN = Memory("ODP churn", (*ODP, "--odp_churn=mprotect:5000"))
+# Both buffers together are twice what there is.
+SWAPPED = Memory("ODP 2 x memory", COLD.options, short=True)
+
+ROWS = (
+    *((WRITE_BW, memory) for memory in (ORDINARY, WARM, COLD, PREFETCHED, CHURN, SWAPPED)),
+    *((READ_BW, memory) for memory in (ORDINARY, WARM, COLD, CHURN)),
+    *((SEND_BW, memory) for memory in (ORDINARY, WARM, COLD, CHURN)),
+    *((WRITE_LAT, memory) for memory in (ORDINARY, WARM, COLD, PREFETCHED)),
 )
 
 
@@ -53,9 +91,12 @@ class Row:
     memory: str
     size: int
     bandwidth: float | None = None  # MiB/s
-    latency: float | None = None  # us, typical
-    faults: str = "-"
-    data: str = "-"
+    first: list[float | None] | None = None  # us, by PERCENTILES: of pages used first
+    warm: list[float | None] | None = None  # of others
+    faults: int | None = None
+    taken: int | None = None  # pages, by invalidations
+    checked: int = 0  # bytes
+    wrong: int = 0
     refused: str = ""
     failed: str = ""
 
@@ -67,16 +108,6 @@ def rc_odp_caps() -> set[str]:
     ).stdout
     block = re.search(r"rc_odp_caps:\n((?:\t{5}.*\n)+)", text)
     return {word for word in (block[1].split() if block else []) if word.startswith("SUPPORT")}
-
-
-def fault_counters() -> int | None:
-    """Page faults the device has counted so far; None if it has no such counter."""
-    values = [
-        int(path.read_text(encoding="ascii"))
-        for pattern in ("hw_counters/*page_fault*", "ports/1/hw_counters/*page_fault*")
-        for path in Path(f"/sys/class/infiniband/{DEVICE}").glob(pattern)
-    ]
-    return sum(values) if values else None
 
 
 def wait_for_server(port: int, server: "subprocess.Popen[bytes]") -> bool:
@@ -91,85 +122,107 @@ def wait_for_server(port: int, server: "subprocess.Popen[bytes]") -> bool:
     return False
 
 
-def run_pair(program: Program, odp: bool, name: str, port: int, folder: Path) -> Row:
+def in_group() -> None:
+    """Called in the child: it has no more memory than its group."""
+    (GROUP / "cgroup.procs").write_text("0", encoding="ascii")
+
+
+def make_group() -> None:
+    """A group that is short of memory, and swap for what it lacks."""
+    words = "modprobe zram; echo 512M >/sys/block/zram0/disksize; mkswap -q /dev/zram0; swapon /dev/zram0"
+    subprocess.run(["sh", "-ec", words], check=True)
+    Path("/sys/fs/cgroup/cgroup.subtree_control").write_text("+memory", encoding="ascii")
+    GROUP.mkdir()
+    (GROUP / "memory.max").write_text(str(SHORT), encoding="ascii")
+
+
+def read_results(row: Row, memory: Memory, path: Path) -> None:
+    """What the client has reported."""
+    # perftest prints a number that it could not compute as -nan, which is not JSON.
+    text = re.sub(r": -?(?:nan|inf)\b", ": null", path.read_text(encoding="utf-8"))
+    report: dict[str, Any] = json.loads(text)
+    row.checked = report["data_validation"]["checked_bytes"]
+    row.wrong = report["data_validation"]["wrong_bytes"]
+    if "percentiles" in report:
+        row.first, row.warm = (
+            [report["percentiles"][name][each] for each in PERCENTILES]
+            for name in ("first_touch", "warm")
+        )
+    else:
+        row.bandwidth = report["results"]["BW_average"]
+    if row.bandwidth is None and not any((row.first or []) + (row.warm or [])):
+        row.failed = NO_CLOCK
+    if memory.odp and report["odp"]["counters"]["source"] == "hw_counters":
+        row.faults = report["odp"]["counters"]["faults"]
+        row.taken = report["odp"]["counters"]["page_invalidations"]
+
+
+def run_pair(program: Program, memory: Memory, name: str, port: int, folder: Path) -> Row:
     """One program between two processes."""
-    row = Row(program.name, "ODP" if odp else "ordinary", program.size)
-    words = [program.name, "-d", DEVICE, "-x", GID_INDEX, "-p", str(port), "-s", str(program.size),
-             "-n", str(program.iterations), "-F"] + (["--odp"] if odp else [])
-    before = fault_counters()
+    row = Row(program.name, memory.name, program.size)
+    buffer, iterations = program.buffer, program.iterations
+    if memory.short:
+        buffer, iterations = str(SHORT), SHORT // program.size
+    words = [
+        str(PROGRAMS_FOLDER / program.name),
+        *("-d", DEVICE, "-x", GID_INDEX, "-p", str(port), "-s", str(program.size)),
+        *("-n", str(iterations), "-F", "--data_validation"),
+        f"--buf_size={buffer}", *program.options, *memory.options,
+    ]  # fmt: skip
+    group: Callable[[], None] | None = in_group if memory.short else None
+    report = folder / f"{name}.json"
     with (
         (folder / f"{name}.server").open("wb") as server_out,
         (folder / f"{name}.client").open("wb") as client_out,
     ):
-        server = subprocess.Popen(words, stdout=server_out, stderr=subprocess.STDOUT)
+        server = subprocess.Popen(
+            words, stdout=server_out, stderr=subprocess.STDOUT, preexec_fn=group
+        )
         try:
             if not wait_for_server(port, server):
                 row.failed = "the server did not listen"
                 return row
             client = subprocess.run(
-                [*words, ADDRESS, "--out_json", f"--out_json_file={folder}/{name}.json"],
+                [*words, ADDRESS, "--out_json", f"--out_json_file={report}"],
                 stdout=client_out, stderr=subprocess.STDOUT, timeout=SECONDS, check=False,
-            )
-            # A client that failed leaves its server waiting for another.
+                preexec_fn=group,
+            )  # fmt: skip
+            # A client that failed may leave its server waiting for another.
             status = 0 if client.returncode else server.wait(SECONDS)
         except subprocess.TimeoutExpired:
             row.failed = f"not finished after {SECONDS} s"
             return row
         finally:
             server.kill()
-    if client.returncode or status:
+            server.wait()
+    if report.exists():
+        read_results(row, memory, report)
+    if (client.returncode or status) and not row.wrong:
         row.failed = f"client status {client.returncode}, server status {status}"
-        return row
-    after = fault_counters()
-    if odp:
-        row.faults = "no counter" if before is None or after is None else str(after - before)
-    text = (folder / f"{name}.json").read_text(encoding="utf-8")
-    # perftest prints a number that it could not compute as -nan, which is not JSON.
-    results = json.loads(re.sub(r": -?(?:nan|inf)\b", ": null", text))["results"]
-    value = results.get("BW_average", results.get("t_typical"))
-    if value is None:
-        row.failed = NO_CLOCK
-    elif "BW_average" in results:
-        row.bandwidth = float(value)
-    else:
-        row.latency = float(value)
     return row
-
-
-def check_data(program: Program, odp: bool, name: str, folder: Path) -> str:
-    """What rdma-data says of the bytes that this operation moves."""
-    words = ["rdma-data", "-d", DEVICE, "-x", GID_INDEX, "-o", program.operation]
-    words += ["-O"] if odp else []
-    words = ["timeout", str(SECONDS), *words]
-    result = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
-    (folder / f"{name}.data").write_text(result.stdout, encoding="utf-8")
-    return result.stdout.strip() or f"rdma-data ended with status {result.returncode}"
 
 
 def main() -> None:
     """Run every row."""
     folder = Path(sys.argv[1])
     offered = rc_odp_caps()
+    make_group()
     rows = []
-    checked: dict[tuple[str, bool], str] = {}
-    for number, (program, odp) in enumerate((p, o) for p in PROGRAMS for o in (False, True)):
+    for number, (program, memory) in enumerate(ROWS):
         missing = [need for need in program.odp_needs if need not in offered]
-        name = f"{program.name}-{'odp' if odp else 'ordinary'}"
-        if odp and missing:
-            row = Row(program.name, "ODP", program.size)
+        name = f"{program.name}-{memory.name.replace(',', '').replace(' ', '-')}"
+        if memory.odp and missing:
+            row = Row(program.name, memory.name, program.size)
             row.refused = f"{DEVICE} does not offer ODP for this: RC lacks {', '.join(missing)}"
         else:
             for _ in range(TRIES):
-                row = run_pair(program, odp, name, 18515 + number, folder)
+                row = run_pair(program, memory, name, 18515 + number, folder)
                 if row.failed != NO_CLOCK:
                     break
-            kind = (program.operation, odp)
-            if kind not in checked:
-                checked[kind] = check_data(program, odp, name, folder)
-            row.data = checked[kind]
         rows.append(asdict(row))
         (folder / "rows.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
-        print(f"{number + 1} {name}", flush=True)
+        print(f"{number + 1} of {len(ROWS)}: {name}", flush=True)
+    print("finished", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """make deb: the packages, in build/deb; prints where each is.
 
-The soft-RoCE provider is one. There is none of the kernel, odp-tests and perftest yet.
+The soft-RoCE provider and perftest are there. There is none of the kernel and odp-tests yet.
 """
 
 import shutil
@@ -20,7 +20,7 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     for project in PROJECTS:
         print(on_host(shutil.copy(built(project, steps).package, folder)))
-    say("twostep: there are no packages of the kernel, odp-tests and perftest yet")
+    say("twostep: there are no packages of the kernel and odp-tests yet")
     return 0
 
 

@@ -11,6 +11,7 @@ from twostep.options import Machine
 from twostep.paths import CACHE, SRC, lab_key
 from twostep.problem import Problem
 from twostep.patched import built
+from twostep.perftest import PERFTEST, PROGRAMS
 from twostep.progress import Steps
 from twostep.rdma_core import INSTEAD, RDMA_CORE
 
@@ -79,6 +80,7 @@ def guest_folder(machine: Machine, folder: Path) -> Path:
         source = SRC / f"userspace/umem-tests/{name}.c"
         shutil.copy(program(source, "-pthread", includes=(abi,)), programs)
     _provider(folder)
+    shutil.copytree(built(PERFTEST, Steps(0)).root / PROGRAMS, folder / "perftest")
     words = [os.fsencode(word) + b"\0" for word in machine.command]
     (folder / "command").write_bytes(b"".join(words))
     settings = {

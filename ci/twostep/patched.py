@@ -2,7 +2,7 @@
 
 A built one is a folder of the cache, PROJECT/KEY, with root/, the files as they are installed,
 and the .deb that installs them. What is built from the source, and how, its project says:
-twostep.rdma_core is one.
+twostep.rdma_core, twostep.perftest.
 """
 
 import os

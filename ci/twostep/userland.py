@@ -1,10 +1,11 @@
 """What guests have of ours besides the kernel: other projects' programs with our patches."""
 
 from twostep.patched import built, steps_for
+from twostep.perftest import PERFTEST
 from twostep.progress import Steps
 from twostep.rdma_core import RDMA_CORE
 
-PROJECTS = (RDMA_CORE,)
+PROJECTS = (RDMA_CORE, PERFTEST)
 
 
 def steps_for_userland() -> int:

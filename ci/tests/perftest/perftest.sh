@@ -1,0 +1,7 @@
+# shellcheck shell=bash
+# For the tests of our perftest: the guest's part is guest/NAME.
+
+# perftest NAME: run it
+perftest() {
+	ci/vm --kernel "$KERNEL" --rxe --cpus 2 --mem 2G --timeout 590 --share ci/tests/perftest/guest -- bash "$1"
+}
