@@ -129,8 +129,8 @@ def in_group() -> None:
 
 def make_group() -> None:
     """A group that is short of memory, and swap for what it lacks."""
-    words = "modprobe zram; echo 512M >/sys/block/zram0/disksize; mkswap -q /dev/zram0; swapon /dev/zram0"
-    subprocess.run(["sh", "-ec", words], check=True)
+    words = "modprobe zram; echo 512M >$0/disksize; mkswap -q /dev/zram0; swapon /dev/zram0"
+    subprocess.run(["sh", "-ec", words, "/sys/block/zram0"], check=True)
     Path("/sys/fs/cgroup/cgroup.subtree_control").write_text("+memory", encoding="ascii")
     GROUP.mkdir()
     (GROUP / "memory.max").write_text(str(SHORT), encoding="ascii")

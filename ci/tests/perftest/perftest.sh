@@ -3,5 +3,6 @@
 
 # perftest NAME: run it
 perftest() {
-	ci/vm --kernel "$KERNEL" --rxe --cpus 2 --mem 2G --timeout 590 --share ci/tests/perftest/guest -- bash "$1"
+	ci/vm --kernel "$KERNEL" --rxe --cpus 2 --mem 2G --timeout 590 --share ci/tests/perftest/guest -- \
+		env SEED="${TEST_SEED:-$RANDOM}" bash "$1"
 }

@@ -14,7 +14,16 @@ count=0 failed=0
 HW=/sys/class/infiniband/$DEVICE/ports/1/hw_counters
 # What the kernel read before is shown for so many milliseconds.
 echo 0 > "$HW/lifespan"
+SEED=${SEED:-0}
 echo "KTAP version 1"
+echo "# seed $SEED"
+
+# chosen N: whether this is one of the calls, one in N, that SEED draws
+calls=0
+chosen() {
+	calls=$((calls + 1))
+	[ $(((calls + SEED) % $1)) = 0 ]
+}
 
 # counter NAME: a counter of the device
 counter() { cat "$HW/$1"; }
