@@ -104,10 +104,11 @@ def kconfig_shape(content: Content) -> str:
 
 
 def series(kernel: Path = KERNEL) -> list[Part]:
-    """The parts in order: of each area in kernel/series its files, then its hooks.
+    """The parts in order: of each area in the file series its files, then its hooks.
 
-    A line of kernel/series is AREA (its files folder) or AREA/patches/NAME.patch.
+    A line of it is AREA (its files folder) or AREA/patches/NAME.patch.
     """
+    listing = _name(kernel / "series")
     parts = []
     for line in (kernel / "series").read_text(encoding="utf-8").splitlines():
         entry = line.split("#")[0].strip()
@@ -117,15 +118,15 @@ def series(kernel: Path = KERNEL) -> list[Part]:
         if path.suffix != ".patch":
             path = path / "files"
         if not path.exists():
-            raise Problem(f"kernel/series names {entry}, but {_name(path)} does not exist")
+            raise Problem(f"{listing} names {entry}, but {_name(path)} does not exist")
         parts.append(Part(entry.split("/patches/")[0], path))
     listed = {part.path for part in parts}
     for patch in sorted(kernel.rglob("patches/*.patch")):
         if patch not in listed:
-            raise Problem(f"{_name(patch)} is not listed in kernel/series")
+            raise Problem(f"{_name(patch)} is not listed in {listing}")
     for files in sorted(kernel.rglob("files")):
         if files.is_dir() and files not in listed:
-            raise Problem(f"{_name(files)} is not listed in kernel/series")
+            raise Problem(f"{_name(files)} is not listed in {listing}")
     areas(parts)
     return parts
 
