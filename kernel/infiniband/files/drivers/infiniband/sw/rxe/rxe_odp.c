@@ -104,8 +104,10 @@ int rxe_odp_init_mr(struct rxe_dev *rxe, u64 start, u64 length, u64 iova,
  * @ibpd: the protection domain that it is to have
  * @udata: the caller's
  *
+ * The caller has seen that no window is bound to @ibmr.
+ *
  * Return: another MR with keys of its own, for the caller to put in the place of @ibmr, which
- * it deregisters; -EBUSY while windows are bound to @ibmr; or as registering.
+ * it deregisters; or as registering.
  */
 struct ib_mr *rxe_odp_rereg_mr(struct ib_mr *ibmr, int flags, u64 start,
 			       u64 length, u64 iova, int access,
@@ -114,8 +116,6 @@ struct ib_mr *rxe_odp_rereg_mr(struct ib_mr *ibmr, int flags, u64 start,
 	struct rxe_mr *mr = to_rmr(ibmr);
 	struct ib_mr *other;
 
-	if (atomic_read(&mr->num_mw) > 0)
-		return ERR_PTR(-EBUSY);
 	if (!(flags & IB_MR_REREG_ACCESS))
 		access = mr->access;
 	other = rxe_reg_user_mr(ibpd, start, length, iova, access, udata);
