@@ -40,7 +40,7 @@ uint64_t pages_taken(const struct fabric *fabric)
 	uint64_t pages;
 
 	if (!hw_counter(fabric, "odp_page_invalidations", &pages))
-		skip("the device does not count pages that are taken");
+		skip(DEVICE, "it does not count pages that are taken");
 	return pages;
 }
 
@@ -64,5 +64,5 @@ uint64_t vm_event(const char *name)
 			fclose(file);
 			return value;
 		}
-	skip("the kernel does not count %s", name);
+	skip(KERNEL, "it does not count %s", name);
 }

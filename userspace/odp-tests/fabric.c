@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "fabric.h"
+#include "place.h"
 #include "suite.h"
 
 #define DEADLINE_SECONDS 20
@@ -14,27 +15,46 @@
 
 void fabric_open(struct fabric *fabric)
 {
-	const char *device = options.device;
 	struct ibv_device **list = ibv_get_device_list(NULL);
-	struct ibv_port_attr port;
 
+	*fabric = (struct fabric){
+		.port = place.port,
+		.gid_index = place.gid_index,
+		.gid = place.gid,
+		.mtu = place.mtu,
+	};
 	for (int i = 0; list && list[i]; i++)
-		if (!strcmp(ibv_get_device_name(list[i]), device))
+		if (!strcmp(ibv_get_device_name(list[i]), place.device))
 			fabric->context = ibv_open_device(list[i]);
 	ibv_free_device_list(list);
 	if (!fabric->context)
-		skip("there is no device %s", device);
-	fabric->port = 1;
-	fabric->gid_index = options.gid_index;
+		wrong("%s is not opened: %s", place.device, strerror(errno));
 	fabric->pd = ibv_alloc_pd(fabric->context);
-	if (!fabric->pd ||
-	    ibv_query_port(fabric->context, fabric->port, &port) ||
-	    ibv_query_gid(fabric->context, fabric->port, options.gid_index,
-			  &fabric->gid) ||
-	    ibv_query_device_ex(fabric->context, NULL, &fabric->attr))
-		skip("port %u of %s has no GID %d", fabric->port, device,
-		     options.gid_index);
-	fabric->mtu = port.active_mtu;
+	if (!fabric->pd)
+		wrong("no protection domain: %s", strerror(errno));
+	if (ibv_query_device_ex(fabric->context, NULL, &fabric->attr))
+		wrong("%s does not say what it can", place.device);
+}
+
+void fabric_open_odp(struct fabric *fabric, enum ibv_qp_type type)
+{
+	static const char *const names[] = {
+		[IBV_QPT_RC] = "RC",
+		[IBV_QPT_UC] = "UC",
+		[IBV_QPT_UD] = "UD",
+	};
+
+	fabric_open(fabric);
+	if (!odp_caps(fabric, type))
+		skip(place.software ? KERNEL : DEVICE,
+		     "%s announces no on-demand paging for %s", place.device,
+		     names[type]);
+}
+
+void fabric_close(struct fabric *fabric)
+{
+	if (ibv_dealloc_pd(fabric->pd) || ibv_close_device(fabric->context))
+		wrong("%s is not closed: %s", place.device, strerror(errno));
 }
 
 uint32_t odp_caps(const struct fabric *fabric, enum ibv_qp_type type)

@@ -63,8 +63,14 @@ struct pair {
 
 #define QKEY 0x11111111
 
-/* Open the device that the options name, or end the test. */
+/* Open the device of the place, or end the test. */
 void fabric_open(struct fabric *fabric);
+
+/* The same, and skip the test if it has no on-demand paging for a type of queue pair. */
+void fabric_open_odp(struct fabric *fabric, enum ibv_qp_type type);
+
+/* When nothing of it is in use any more. */
+void fabric_close(struct fabric *fabric);
 
 /* The bits of odp_caps for a type of queue pair. */
 uint32_t odp_caps(const struct fabric *fabric, enum ibv_qp_type type);

@@ -30,22 +30,43 @@ static const uint8_t *some_noise(size_t length)
 	return noise + below(NOISE - length + 1);
 }
 
-void region_make(struct region *region, const struct fabric *fabric,
-		 size_t size, int access)
+static void remember(const struct region *region)
 {
-	region->size = size;
-	region->odp = access & IBV_ACCESS_ON_DEMAND;
-	region->bytes = mmap(NULL, size, PROT_READ | PROT_WRITE,
-			     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	region->want = malloc(size);
-	if (region->bytes == MAP_FAILED || !region->want)
+	size_t at = board->nr_regions++ % COUNT(board->regions);
+
+	board->regions[at].bytes = region->bytes;
+	board->regions[at].size = region->size;
+}
+
+void region_over(struct region *region, const struct fabric *fabric,
+		 void *bytes, size_t size, int access)
+{
+	*region = (struct region){
+		.bytes = bytes,
+		.size = size,
+		.want = malloc(size),
+		.iova = (uintptr_t)bytes,
+		.odp = access & IBV_ACCESS_ON_DEMAND,
+	};
+	if (!region->want)
 		wrong("no memory for %zu bytes", size);
 	region_fill(region, 0, size);
-	region->iova = (uintptr_t)region->bytes;
-	region->mr = ibv_reg_mr(fabric->pd, region->bytes, size, access);
+	remember(region);
+	region->mr = ibv_reg_mr(fabric->pd, bytes, size, access);
 	if (!region->mr)
 		wrong("%zu bytes are not registered with access %#x: %s", size,
 		      access, strerror(errno));
+}
+
+void region_make(struct region *region, const struct fabric *fabric,
+		 size_t size, int access)
+{
+	void *bytes = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (bytes == MAP_FAILED)
+		wrong("no memory for %zu bytes", size);
+	region_over(region, fabric, bytes, size, access);
 }
 
 void region_destroy(struct region *region)

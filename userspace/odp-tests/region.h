@@ -54,6 +54,10 @@ struct region {
 /* Map and register memory, filled with what nobody expects. Ends the test if it cannot. */
 void region_make(struct region *region, const struct fabric *fabric,
 		 size_t size, int access);
+/* The same of memory that is mapped already, and writable. */
+void region_over(struct region *region, const struct fabric *fabric,
+		 void *bytes, size_t size, int access);
+/* Deregister it and unmap the memory. */
 void region_destroy(struct region *region);
 
 /* Write something new. */

@@ -44,11 +44,10 @@ void open_stage(struct stage *stage, const struct variant *variant, size_t size)
 				    IBV_DEVICE_MEM_WINDOW_TYPE_2B;
 
 	*stage = (struct stage){ .type = variant->type };
-	fabric_open(&stage->fabric);
+	/* Pinned memory is there to compare with. */
+	fabric_open_odp(&stage->fabric, IBV_QPT_RC);
 	if (!(stage->fabric.attr.orig_attr.device_cap_flags & caps))
-		skip("the device has no windows of this type");
-	if (variant->memory != PINNED && !odp_caps(&stage->fabric, IBV_QPT_RC))
-		skip("the device has no on-demand paging for RC");
+		skip(DEVICE, "it has no windows of this type");
 	make_pair(stage, &stage->pair);
 	region_make(&stage->near, &stage->fabric, size, ALL_ACCESS);
 	register_far(stage, variant->memory, size);
@@ -394,8 +393,9 @@ static size_t list_variants(const struct behaviour *behaviour,
 		    !(behaviour->memories & BIT(memory)))
 			continue;
 		variant = malloc(sizeof(*variant));
-		if (!variant || asprintf(&name, "%s_type%d_%s", behaviour->name,
-					 (int)type, memories[memory]) < 0)
+		if (!variant ||
+		    asprintf(&name, "mw.%s.type%d.%s", behaviour->name,
+			     (int)type, memories[memory]) < 0)
 			wrong("no memory");
 		*variant = (struct variant){ type, memory };
 		tests[nr++] = (struct test){ name, behaviour->run, variant };
@@ -403,15 +403,14 @@ static size_t list_variants(const struct behaviour *behaviour,
 	return nr;
 }
 
-int run_behaviours(int argc, char **argv, const struct behaviour *behaviours,
-		   size_t nr)
+void behaviours_add(const struct behaviour *behaviours, size_t nr)
 {
 	struct test *tests = calloc(nr * 2 * COUNT(memories), sizeof(*tests));
 	size_t variants = 0;
 
 	if (!tests)
-		wrong("no memory");
+		abort();
 	for (size_t i = 0; i < nr; i++)
 		variants += list_variants(&behaviours[i], tests + variants);
-	return run_tests(argc, argv, tests, variants);
+	tests_add(tests, variants);
 }

@@ -149,8 +149,14 @@ struct behaviour {
 #define RANGES (BIT(EXPLICIT) | BIT(SHIFTED))
 #define ANY (RANGES | BIT(IMPLICIT) | BIT(PINNED))
 
-/* main() of a program: each behaviour with each type and memory that it is for. */
-int run_behaviours(int argc, char **argv, const struct behaviour *behaviours,
-		   size_t nr);
+/* Make tests known: each behaviour with each type and memory that it is for. */
+void behaviours_add(const struct behaviour *behaviours, size_t nr);
+
+/* The same of a file's table, before main(). */
+#define BEHAVIOURS(behaviours)                                         \
+	static void __attribute__((constructor)) know_behaviours(void) \
+	{                                                              \
+		behaviours_add(behaviours, COUNT(behaviours));         \
+	}
 
 #endif /* WINDOW_H */
