@@ -18,7 +18,7 @@ struct options options = {
 	.timeout_scale = 1,
 };
 
-enum { FILTER = 256, REQUIRE, SEED, REPEAT, SHUFFLE, SCALE, JUNIT, JSON };
+enum { FILTER = 256, REQUIRE, SEED, REPEAT, SHUFFLE, SCALE, JUNIT, JSON, LOG };
 
 /* Every one that takes a value may come from the environment. */
 static const struct option known[] = {
@@ -27,6 +27,7 @@ static const struct option known[] = {
 	{ "gid-index", required_argument, NULL, 'x' },
 	{ "mtu", required_argument, NULL, 'm' },
 	{ "iters", required_argument, NULL, 'n' },
+	{ "duration", required_argument, NULL, 'D' },
 	{ "filter", required_argument, NULL, FILTER },
 	{ "require", required_argument, NULL, REQUIRE },
 	{ "seed", required_argument, NULL, SEED },
@@ -34,6 +35,7 @@ static const struct option known[] = {
 	{ "timeout-scale", required_argument, NULL, SCALE },
 	{ "junit", required_argument, NULL, JUNIT },
 	{ "json", required_argument, NULL, JSON },
+	{ "log", required_argument, NULL, LOG },
 	{ "shuffle", no_argument, NULL, SHUFFLE },
 	{ "list", no_argument, NULL, 'l' },
 	{ "help", no_argument, NULL, 'h' },
@@ -57,6 +59,7 @@ void options_help(void)
 	     "                          address; InfiniBand: 0)\n"
 	     "  -m, --mtu=BYTES         of paths, at most the port's\n"
 	     "  -n, --iters=NUMBER      messages of tests that repeat something\n"
+	     "  -D, --duration=SECONDS  of tests that last: stress\n"
 	     "      --filter=PATTERNS   as in googletest: rc.*:-*swap*\n"
 	     "      --require=NAMES     of these a skip is a failure: rc.write,prefetch or '*'\n"
 	     "      --seed=NUMBER       repeats a run\n"
@@ -64,6 +67,7 @@ void options_help(void)
 	     "      --shuffle           in another order each round\n"
 	     "      --timeout-scale=F   deadlines are F times as long\n"
 	     "      --junit=FILE, --json=FILE   results, in these forms too\n"
+	     "      --log=FILE          each step of stress\n"
 	     "\n"
 	     "Each option with a value may come from the environment: ODP_TESTS_IB_DEV=rxe0.\n"
 	     "Only the devices that were chosen are touched.");
@@ -143,6 +147,10 @@ static int set(int option, const char *name, const char *value)
 		status = number(name, value, 1, 1000000000, &found);
 		options.count = found;
 		break;
+	case 'D':
+		status = number(name, value, 1, 10000000, &found);
+		options.seconds = found;
+		break;
 	case 'l':
 		options.command = LIST;
 		break;
@@ -170,6 +178,9 @@ static int set(int option, const char *name, const char *value)
 		break;
 	case JSON:
 		options.json = value;
+		break;
+	case LOG:
+		options.log = value;
 		break;
 	case 'h':
 		options_help();
@@ -241,7 +252,7 @@ int options_read(int argc, char **argv)
 	options.seed = time(NULL);
 	status = read_environment();
 	from_environment = options.nr_devices;
-	while (!status && (option = getopt_long(argc, argv, "d:i:x:m:n:lh",
+	while (!status && (option = getopt_long(argc, argv, "d:i:x:m:n:D:lh",
 						known, NULL)) != -1) {
 		/* Devices of the command line come instead, not besides. */
 		if (option == 'd' && first && from_environment) {

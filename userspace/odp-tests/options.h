@@ -26,6 +26,7 @@ enum command { RUN, LIST, INFO };
  * @gid_index: in the port's table; -1: a fitting one
  * @mtu: bytes, at most the port's; 0: the port's
  * @count: how often, for tests that repeat something; 0: as they like
+ * @seconds: how long, for tests that last; 0: as they like
  * @filter: names of tests
  * @require: names of tests that must not skip, or NULL
  * @seed: of random numbers
@@ -34,6 +35,7 @@ enum command { RUN, LIST, INFO };
  * @timeout_scale: deadlines are so much longer
  * @junit: file for the results as JUnit, or NULL
  * @json: the same as JSON
+ * @log: file for the steps of tests that have some, or NULL
  */
 struct options {
 	enum command command;
@@ -43,13 +45,14 @@ struct options {
 	int gid_index;
 	unsigned int mtu;
 	size_t count;
+	unsigned int seconds;
 	const char *filter;
 	const char *require;
 	uint64_t seed;
 	size_t repeat;
 	bool shuffle;
 	double timeout_scale;
-	const char *junit, *json;
+	const char *junit, *json, *log;
 };
 
 extern struct options options;

@@ -173,6 +173,8 @@ static void run_test(const struct test *test, struct results *results)
 	double begin = seconds();
 	enum outcome outcome;
 
+	if (test->lasts)
+		allowed += options.seconds + options.count;
 	*dot = 0;
 	group.name = name;
 	memset(board, 0, sizeof(*board));

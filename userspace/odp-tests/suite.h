@@ -71,6 +71,7 @@ void child_ended(int status);
  * @what: for @run
  * @seconds: how long it may take, DEADLINE if 0
  * @root: only root may do it
+ * @lasts: as long as the user asks (-D, or a second for each of -n), besides @seconds
  */
 struct test {
 	const char *name;
@@ -78,6 +79,7 @@ struct test {
 	const void *what;
 	unsigned int seconds;
 	bool root;
+	bool lasts;
 };
 
 #define DEADLINE 120
