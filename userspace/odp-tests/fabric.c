@@ -21,6 +21,7 @@ void fabric_open(struct fabric *fabric)
 		.port = place.port,
 		.gid_index = place.gid_index,
 		.gid = place.gid,
+		.lid = place.lid,
 		.mtu = place.mtu,
 	};
 	for (int i = 0; list && list[i]; i++)
@@ -96,8 +97,8 @@ static uint64_t send_ops(enum ibv_qp_type type)
 	       IBV_QP_EX_WITH_BIND_MW;
 }
 
-static void end_make(struct end *end, const struct fabric *fabric,
-		     enum ibv_qp_type type, bool srq)
+void end_make(struct end *end, const struct fabric *fabric,
+	      enum ibv_qp_type type, bool srq)
 {
 	struct ibv_srq_init_attr srq_init = {
 		.attr = { .max_wr = DEPTH, .max_sge = MAX_SGE },
@@ -163,45 +164,58 @@ static void end_init(struct end *end, const struct fabric *fabric,
 					     IBV_QP_ACCESS_FLAGS));
 }
 
-static struct ibv_ah_attr way(const struct fabric *fabric)
+struct contact end_contact(const struct end *end, const struct fabric *fabric)
+{
+	return (struct contact){ .qp_num = end->qp->qp_num,
+				 .lid = fabric->lid,
+				 .gid = fabric->gid };
+}
+
+static struct ibv_ah_attr way(const struct fabric *fabric,
+			      const struct contact *remote)
 {
 	return (struct ibv_ah_attr){
 		.is_global = 1,
 		.port_num = fabric->port,
-		.grh = { .dgid = fabric->gid,
+		.dlid = remote->lid,
+		.grh = { .dgid = remote->gid,
 			 .sgid_index = fabric->gid_index,
 			 .hop_limit = 4 },
 	};
 }
 
-static void end_connect(struct pair *pair, struct end *end,
-			const struct end *other, const struct fabric *fabric)
+void end_connect(struct end *end, const struct fabric *fabric,
+		 enum ibv_qp_type type, enum ibv_mtu mtu,
+		 const struct contact *remote, unsigned int retries)
 {
-	struct ibv_qp_attr attr = {
-		.qp_state = IBV_QPS_RTR,
-		.path_mtu = pair->mtu,
-		.dest_qp_num = other->qp->qp_num,
-		.rq_psn = PSN,
-		.max_dest_rd_atomic = 4,
-		.min_rnr_timer = 1,
-		.ah_attr = way(fabric),
-	};
+	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_RESET };
 	int connected = IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN |
 			IBV_QP_RQ_PSN;
 	int reliable = IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
 
-	if (pair->type == IBV_QPT_UD)
+	modify(end, &attr, 0);
+	end_init(end, fabric, type);
+	attr = (struct ibv_qp_attr){
+		.qp_state = IBV_QPS_RTR,
+		.path_mtu = mtu,
+		.dest_qp_num = remote->qp_num,
+		.rq_psn = PSN,
+		.max_dest_rd_atomic = 4,
+		.min_rnr_timer = 1,
+		.ah_attr = way(fabric, remote),
+	};
+	if (type == IBV_QPT_UD)
 		connected = reliable = 0;
-	if (pair->type == IBV_QPT_UC)
+	if (type == IBV_QPT_UC)
 		reliable = 0;
 	modify(end, &attr, connected | reliable);
 	attr = (struct ibv_qp_attr){ .qp_state = IBV_QPS_RTS,
 				     .timeout = 16,
-				     .retry_cnt = 7,
+				     .retry_cnt = retries,
 				     .rnr_retry = 7,
 				     .sq_psn = PSN,
 				     .max_rd_atomic = 4 };
-	if (pair->type == IBV_QPT_RC)
+	if (type == IBV_QPT_RC)
 		reliable = IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT |
 			   IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC;
 	modify(end, &attr, IBV_QP_SQ_PSN | reliable);
@@ -210,23 +224,25 @@ static void end_connect(struct pair *pair, struct end *end,
 void pair_make(struct pair *pair, const struct fabric *fabric,
 	       enum ibv_qp_type type, enum ibv_mtu mtu, bool srq)
 {
-	struct ibv_ah_attr attr = way(fabric);
+	struct contact near, far;
+	struct ibv_ah_attr attr;
 
 	*pair = (struct pair){ .type = type, .mtu = mtu };
 	end_make(&pair->near, fabric, type, false);
 	end_make(&pair->far, fabric, type, srq);
-	end_init(&pair->near, fabric, type);
-	end_init(&pair->far, fabric, type);
-	end_connect(pair, &pair->near, &pair->far, fabric);
-	end_connect(pair, &pair->far, &pair->near, fabric);
+	near = end_contact(&pair->near, fabric);
+	far = end_contact(&pair->far, fabric);
+	end_connect(&pair->near, fabric, type, mtu, &far, RETRIES);
+	end_connect(&pair->far, fabric, type, mtu, &near, RETRIES);
 	if (type == IBV_QPT_UD) {
+		attr = way(fabric, &far);
 		pair->near.ah = ibv_create_ah(fabric->pd, &attr);
 		if (!pair->near.ah)
 			wrong("no address handle: %s", strerror(errno));
 	}
 }
 
-static void end_destroy(struct end *end)
+void end_destroy(struct end *end)
 {
 	if (end->ah)
 		ibv_destroy_ah(end->ah);

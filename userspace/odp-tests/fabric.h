@@ -19,6 +19,7 @@
  * @port: its number
  * @gid_index: in the port's table
  * @gid: there
+ * @lid: of the port, 0 of an Ethernet's
  * @mtu: of the port
  * @attr: what the device can
  */
@@ -28,6 +29,7 @@ struct fabric {
 	uint8_t port;
 	int gid_index;
 	union ibv_gid gid;
+	uint16_t lid;
 	enum ibv_mtu mtu;
 	struct ibv_device_attr_ex attr;
 };
@@ -63,6 +65,21 @@ struct pair {
 
 #define QKEY 0x11111111
 
+/* Tries of a packet that is not answered. Soft-RoCE takes 7 for endless. */
+#define RETRIES 7
+
+/**
+ * struct contact - what another process must know to connect to an end
+ * @qp_num: the queue pair
+ * @lid: of its port
+ * @gid: of its port
+ */
+struct contact {
+	uint32_t qp_num;
+	uint16_t lid;
+	union ibv_gid gid;
+};
+
 /* Open the device of the place, or end the test. */
 void fabric_open(struct fabric *fabric);
 
@@ -74,6 +91,18 @@ void fabric_close(struct fabric *fabric);
 
 /* The bits of odp_caps for a type of queue pair. */
 uint32_t odp_caps(const struct fabric *fabric, enum ibv_qp_type type);
+
+/* One end alone. With @srq it receives from one. */
+void end_make(struct end *end, const struct fabric *fabric,
+	      enum ibv_qp_type type, bool srq);
+void end_destroy(struct end *end);
+
+struct contact end_contact(const struct end *end, const struct fabric *fabric);
+
+/* From whatever state to ready to send, to an end of any process. */
+void end_connect(struct end *end, const struct fabric *fabric,
+		 enum ibv_qp_type type, enum ibv_mtu mtu,
+		 const struct contact *remote, unsigned int retries);
 
 /* Make and connect a pair, ready to send. With @srq the far end receives from one. */
 void pair_make(struct pair *pair, const struct fabric *fabric,

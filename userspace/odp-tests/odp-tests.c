@@ -6,6 +6,7 @@
  */
 #include "info.h"
 #include "options.h"
+#include "serve.h"
 #include "suite.h"
 
 int main(int argc, char **argv)
@@ -19,6 +20,8 @@ int main(int argc, char **argv)
 		return list_tests();
 	case INFO:
 		return print_info();
+	case SERVE:
+		return serve_tests();
 	default:
 		return run_tests();
 	}

@@ -16,6 +16,7 @@ struct options options = {
 	.filter = "*",
 	.repeat = 1,
 	.timeout_scale = 1,
+	.tcp_port = 18580,
 };
 
 enum { FILTER = 256, REQUIRE, SEED, REPEAT, SHUFFLE, SCALE, JUNIT, JSON, LOG };
@@ -26,6 +27,7 @@ static const struct option known[] = {
 	{ "ib-port", required_argument, NULL, 'i' },
 	{ "gid-index", required_argument, NULL, 'x' },
 	{ "mtu", required_argument, NULL, 'm' },
+	{ "port", required_argument, NULL, 'p' },
 	{ "iters", required_argument, NULL, 'n' },
 	{ "duration", required_argument, NULL, 'D' },
 	{ "filter", required_argument, NULL, FILTER },
@@ -44,13 +46,15 @@ static const struct option known[] = {
 
 void options_help(void)
 {
-	puts("usage: odp-tests [run|list|info] [options]\n"
+	puts("usage: odp-tests [run|list|info|serve] [options] [HOST]\n"
 	     "\n"
 	     "On-demand paging of RDMA devices: is every byte where it belongs?\n"
 	     "  run   (or nothing) run the tests; KTAP on stdout; status 0, 1 if one failed,\n"
 	     "        2 for a bad option, 4 if all skipped\n"
 	     "  list  name them, and what they need\n"
 	     "  info  what kernel, device and library allow, and which of them says no\n"
+	     "  serve be the other host of tests of two, until a signal; the first runs\n"
+	     "        them with HOST, or they skip\n"
 	     "\n"
 	     "  -d, --ib-dev=NAME       device, may be repeated, or all (default: the first\n"
 	     "                          with an active port)\n"
@@ -58,6 +62,7 @@ void options_help(void)
 	     "  -x, --gid-index=NUMBER  in the port's table (default: RoCE v2 of an IPv4\n"
 	     "                          address; InfiniBand: 0)\n"
 	     "  -m, --mtu=BYTES         of paths, at most the port's\n"
+	     "  -p, --port=NUMBER       of TCP, where HOST serves (default: 18580)\n"
 	     "  -n, --iters=NUMBER      messages of tests that repeat something\n"
 	     "  -D, --duration=SECONDS  of tests that last: stress\n"
 	     "      --filter=PATTERNS   as in googletest: rc.*:-*swap*\n"
@@ -143,6 +148,10 @@ static int set(int option, const char *name, const char *value)
 		break;
 	case 'm':
 		return set_mtu(name, value);
+	case 'p':
+		status = number(name, value, 1, 65535, &found);
+		options.tcp_port = found;
+		break;
 	case 'n':
 		status = number(name, value, 1, 1000000000, &found);
 		options.count = found;
@@ -228,18 +237,23 @@ static const char *name_of(int option)
 	return "";
 }
 
-static int read_command(const char *word)
+/* Commands, and the host that serves. */
+static int read_words(int argc, char **argv)
 {
-	static const char *const commands[] = { "run", "list", "info" };
+	static const char *const commands[] = { "run", "list", "info",
+						"serve" };
 
-	for (int i = RUN; i <= INFO; i++)
-		if (!strcmp(word, commands[i])) {
+	for (int i = RUN; i <= SERVE && optind < argc; i++)
+		if (!strcmp(argv[optind], commands[i])) {
 			options.command = i;
-			return 0;
+			optind++;
+			break;
 		}
-	fprintf(stderr,
-		"odp-tests: there is no command '%s'; there are run, list and info\n",
-		word);
+	if (optind < argc && options.command == RUN)
+		options.host = argv[optind++];
+	if (optind == argc)
+		return 0;
+	fprintf(stderr, "odp-tests: '%s' is one word too many\n", argv[optind]);
 	return BAD_OPTION;
 }
 
@@ -252,7 +266,7 @@ int options_read(int argc, char **argv)
 	options.seed = time(NULL);
 	status = read_environment();
 	from_environment = options.nr_devices;
-	while (!status && (option = getopt_long(argc, argv, "d:i:x:m:n:D:lh",
+	while (!status && (option = getopt_long(argc, argv, "d:i:x:m:p:n:D:lh",
 						known, NULL)) != -1) {
 		/* Devices of the command line come instead, not besides. */
 		if (option == 'd' && first && from_environment) {
@@ -261,12 +275,5 @@ int options_read(int argc, char **argv)
 		}
 		status = set(option, name_of(option), optarg);
 	}
-	if (!status && optind < argc)
-		status = read_command(argv[optind++]);
-	if (!status && optind < argc) {
-		fprintf(stderr, "odp-tests: '%s' is one word too many\n",
-			argv[optind]);
-		status = BAD_OPTION;
-	}
-	return status;
+	return status ? status : read_words(argc, argv);
 }

@@ -13,7 +13,7 @@
 
 enum { FAILED = 1, BAD_OPTION = 2, SKIPPED = 4 };
 
-enum command { RUN, LIST, INFO };
+enum command { RUN, LIST, INFO, SERVE };
 
 #define MOST_DEVICES 16
 
@@ -25,6 +25,8 @@ enum command { RUN, LIST, INFO };
  * @port: of the device; 0: the first that is active
  * @gid_index: in the port's table; -1: a fitting one
  * @mtu: bytes, at most the port's; 0: the port's
+ * @host: that serves tests of two, or NULL
+ * @tcp_port: there, and where this one serves
  * @count: how often, for tests that repeat something; 0: as they like
  * @seconds: how long, for tests that last; 0: as they like
  * @filter: names of tests
@@ -44,6 +46,8 @@ struct options {
 	unsigned int port;
 	int gid_index;
 	unsigned int mtu;
+	const char *host;
+	unsigned int tcp_port;
 	size_t count;
 	unsigned int seconds;
 	const char *filter;

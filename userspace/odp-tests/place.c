@@ -103,6 +103,7 @@ static enum found choose_port(struct ibv_context *context, struct place *at)
 		if (ibv_query_port(context, at->port, &attr) ||
 		    attr.state != IBV_PORT_ACTIVE)
 			continue;
+		at->lid = attr.lid;
 		at->mtu = attr.active_mtu;
 		if (options.mtu && as_mtu(options.mtu) < at->mtu)
 			at->mtu = as_mtu(options.mtu);

@@ -17,6 +17,7 @@
  * @port: of the device, active
  * @gid_index: in the port's table
  * @gid: there
+ * @lid: of the port, 0 of an Ethernet's
  * @mtu: of paths
  * @software: the device is a part of the kernel, as soft-RoCE is: what it lacks, the kernel does
  */
@@ -25,6 +26,7 @@ struct place {
 	unsigned int port;
 	int gid_index;
 	union ibv_gid gid;
+	uint16_t lid;
 	enum ibv_mtu mtu;
 	bool software;
 };

@@ -147,6 +147,23 @@ static void run_in_process(struct __test_metadata *metadata,
 	fflush(stdout);
 }
 
+const struct test *test_begin(const char *name, uint64_t seed)
+{
+	options.seed = seed;
+	for (size_t i = 0; i < nr_known; i++)
+		if (!strcmp(known[i]->name, name)) {
+			running = known[i];
+			begin_sequence(name);
+			return running;
+		}
+	return NULL;
+}
+
+const char *test_name(void)
+{
+	return running->name;
+}
+
 static double seconds(void)
 {
 	struct timespec clock;

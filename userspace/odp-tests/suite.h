@@ -64,11 +64,14 @@ skip(enum lacking lacking, const char *format, ...);
  */
 void child_ended(int status);
 
+struct channel;
+
 /**
  * struct test - something to show
  * @name: GROUP.WHAT
  * @run: shows it, or calls wrong() or skip()
  * @what: for @run
+ * @serve: the other host's side of it, for a test of two
  * @seconds: how long it may take, DEADLINE if 0
  * @root: only root may do it
  * @lasts: as long as the user asks (-D, or a second for each of -n), besides @seconds
@@ -77,6 +80,7 @@ struct test {
 	const char *name;
 	void (*run)(const void *what);
 	const void *what;
+	void (*serve)(struct channel *channel, const void *what);
 	unsigned int seconds;
 	bool root;
 	bool lasts;
@@ -100,6 +104,12 @@ void tests_add(const struct test *tests, size_t nr);
  * nothing, 4 if all skipped.
  */
 int run_tests(void);
+
+/* Be the process of the other host's side of a test, with its random numbers. NULL: no such. */
+const struct test *test_begin(const char *name, uint64_t seed);
+
+/* The name of the test that runs. */
+const char *test_name(void);
 
 /* Print the names of the tests that the options choose. Returns a status. */
 int list_tests(void);

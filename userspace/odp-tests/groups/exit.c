@@ -72,64 +72,21 @@ struct side {
 
 /**
  * struct hello - what a side tells the other
- * @qp_num: its queue pair
+ * @contact: of its queue pair
  * @rkey: its memory's
  * @iova: where that begins
  */
 struct hello {
-	uint32_t qp_num;
+	struct contact contact;
 	uint32_t rkey;
 	uint64_t iova;
 };
 
-static void modify(struct end *end, struct ibv_qp_attr attr, int mask)
+/* 7 tries of a quarter of a second: 6 is the most that is not endless for soft-RoCE. */
+static void connect_to(struct side *side, const struct contact *contact)
 {
-	if (ibv_modify_qp(end->qp, &attr, mask | IBV_QP_STATE))
-		wrong("queue pair to state %d: %s", attr.qp_state,
-		      strerror(errno));
-}
-
-/* From whomever it is connected to, to a queue pair of another process. */
-static void connect_to(struct side *side, uint32_t qp_num)
-{
-	struct end *end = &side->pair.near;
-	struct ibv_qp_attr reset = { .qp_state = IBV_QPS_RESET };
-	struct ibv_qp_attr init = {
-		.qp_state = IBV_QPS_INIT,
-		.port_num = side->fabric.port,
-		.qp_access_flags = IBV_ACCESS_REMOTE_WRITE |
-				   IBV_ACCESS_REMOTE_READ,
-	};
-	struct ibv_qp_attr rtr = {
-		.qp_state = IBV_QPS_RTR,
-		.path_mtu = side->pair.mtu,
-		.dest_qp_num = qp_num,
-		.max_dest_rd_atomic = 4,
-		.min_rnr_timer = 1,
-		.ah_attr = { .is_global = 1,
-			     .port_num = side->fabric.port,
-			     .grh = { .dgid = side->fabric.gid,
-				      .sgid_index = side->fabric.gid_index,
-				      .hop_limit = 4 } },
-	};
-	struct ibv_qp_attr rts = {
-		.qp_state = IBV_QPS_RTS,
-		/* 7 tries of a quarter of a second; soft-RoCE takes a count of 7 for endless. */
-		.timeout = 16,
-		.retry_cnt = 6,
-		.rnr_retry = 7,
-		.max_rd_atomic = 4,
-	};
-
-	modify(end, reset, 0);
-	modify(end, init,
-	       IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS);
-	modify(end, rtr,
-	       IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
-		       IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER);
-	modify(end, rts,
-	       IBV_QP_SQ_PSN | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT |
-		       IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC);
+	end_connect(&side->pair.near, &side->fabric, IBV_QPT_RC, side->pair.mtu,
+		    contact, RETRIES - 1);
 }
 
 static void side_open(struct side *side, uint8_t byte)
@@ -174,13 +131,13 @@ static void wait_for(struct side *side)
 
 static struct hello meet(struct side *side)
 {
-	struct hello ours = { side->pair.near.qp->qp_num, side->region.mr->rkey,
-			      side->region.iova };
+	struct hello ours = { end_contact(&side->pair.near, &side->fabric),
+			      side->region.mr->rkey, side->region.iova };
 	struct hello theirs;
 
 	say(side, &ours, sizeof(ours));
 	hear(side, &theirs, sizeof(theirs));
-	connect_to(side, theirs.qp_num);
+	connect_to(side, &theirs.contact);
 	/* Both are ready. */
 	go_on(side);
 	wait_for(side);
@@ -316,7 +273,7 @@ static void ask_the_dead(struct side *side, const struct hello *dead)
 {
 	struct ibv_wc wc;
 
-	connect_to(side, dead->qp_num);
+	connect_to(side, &dead->contact);
 	post(side, dead, IBV_WR_RDMA_READ, 0);
 	wc = end_wait(&side->pair.near, "requester");
 	if (wc.status != IBV_WC_RETRY_EXC_ERR)
@@ -419,7 +376,8 @@ static void requester_ends(struct side *side, const struct death *death)
 	want_no_objects(pid);
 	if (ibv_poll_cq(side->pair.near.cq, 1, &wc))
 		wrong("the responder has '%s'", ibv_wc_status_str(wc.status));
-	modify(&side->pair.near, error, 0);
+	if (ibv_modify_qp(side->pair.near.qp, &error, IBV_QP_STATE))
+		wrong("not in error: %s", strerror(errno));
 	wc = end_wait(&side->pair.near, "responder");
 	if (wc.status != IBV_WC_WR_FLUSH_ERR)
 		wrong("its receive has '%s'", ibv_wc_status_str(wc.status));
