@@ -58,14 +58,35 @@ void channel_meet(struct channel *channel, uint64_t step)
 		      (unsigned long long)theirs, (unsigned long long)step);
 }
 
-static int connect_to_host(void)
+static int resolve(struct addrinfo **found)
 {
-	struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *found;
-	int ret, channel = -1;
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
 	char port[8];
 
 	snprintf(port, sizeof(port), "%u", options.tcp_port);
-	ret = getaddrinfo(options.host, port, &hints, &found);
+	return getaddrinfo(options.host, port, &hints, found);
+}
+
+bool channel_host_known(void)
+{
+	struct addrinfo *found;
+	int ret = options.host ? resolve(&found) : 0;
+
+	if (ret)
+		fprintf(stderr,
+			"odp-tests: '%s' is neither a command nor a host: %s\n",
+			options.host, gai_strerror(ret));
+	else if (options.host)
+		freeaddrinfo(found);
+	return !ret;
+}
+
+static int connect_to_host(void)
+{
+	int ret, channel = -1;
+	struct addrinfo *found;
+
+	ret = resolve(&found);
 	if (ret)
 		wrong("%s: %s", options.host, gai_strerror(ret));
 	for (struct addrinfo *at = found; at && channel < 0; at = at->ai_next) {
@@ -77,8 +98,8 @@ static int connect_to_host(void)
 		}
 	}
 	if (channel < 0)
-		wrong("%s does not serve at port %s: %s", options.host, port,
-		      strerror(errno));
+		wrong("%s does not serve at port %u: %s", options.host,
+		      options.tcp_port, strerror(errno));
 	freeaddrinfo(found);
 	return channel;
 }

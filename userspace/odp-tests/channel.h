@@ -11,6 +11,7 @@
 #ifndef CHANNEL_H
 #define CHANNEL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,6 +22,9 @@
 struct channel {
 	int socket;
 };
+
+/* Whether the host that the options name, if they do, has an address; a sentence on stderr if not. */
+bool channel_host_known(void);
 
 /* To whoever serves at the host that the options name; for the test that runs. Skips or ends it. */
 void channel_open(struct channel *channel);

@@ -4,6 +4,7 @@
  * odp-tests: tests of on-demand paging, through the verbs of any RDMA device. The tests are in
  * groups/, a behaviour a file, each of which makes its own known.
  */
+#include "channel.h"
 #include "info.h"
 #include "options.h"
 #include "serve.h"
@@ -23,6 +24,6 @@ int main(int argc, char **argv)
 	case SERVE:
 		return serve_tests();
 	default:
-		return run_tests();
+		return channel_host_known() ? run_tests() : BAD_OPTION;
 	}
 }

@@ -69,7 +69,8 @@ def bad_input() -> None:
         ["--json=/nowhere/file"],
         ["--no-such-option"],
         ["dance"],
-        ["run", "twice"],
+        ["run", "no.such.host."],
+        ["run", "localhost", "twice"],
     ):
         said = Said(*options).ends(BAD)
         assert len(said.err.splitlines()) == 1, f"{options}: {said.err}"
