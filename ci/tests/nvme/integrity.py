@@ -112,7 +112,7 @@ def most_segments() -> int:
 
 
 def main() -> None:
-    """With PRPs, then with SGLs."""
+    """With PRPs, then with SGLs, or with one of them."""
     rng = random.Random(SEED)
     EVENT.joinpath("enable").write_text("1")
     COMPLETE.joinpath("filter").write_text("status != 0")
@@ -121,7 +121,9 @@ def main() -> None:
     profile = (folder / "format").read_text().strip()
     expect(profile == "T10-DIF-TYPE1-CRC", f"the integrity profile is {profile}")
     segments = int((controller.queue / "max_integrity_segments").read_text())
-    for kind, threshold in {"prp": 0, "sgl": 1}.items():
+    kinds = [("prp", 0), ("sgl", 1)]
+    for kind, threshold in kinds if SHARE == 1 else [rng.choice(kinds)]:
+        print(f"with {kind}", flush=True)
         set_sgl_threshold(threshold)
         COMPLETE.joinpath("enable").write_text("1")
         fio(controller.disk, kind)

@@ -24,7 +24,7 @@ for end in 0 1; do
 	ip neigh add "10.9.0.$((2 - end))" lladdr "$(cat /sys/class/net/v$((1 - end))/address)" dev v$end
 done
 
-client="odp-tests 127.0.0.1 -d rxe0 --seed=$seed"
+client="odp-tests 127.0.0.1 -d rxe0 --seed=${seed:?}"
 $client --filter=two_nodes.write >said && fail "a test of two passed alone"
 status=0
 odp-tests --filter="two_nodes.*" -d rxe0 >said || status=$?

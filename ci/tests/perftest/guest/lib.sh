@@ -93,10 +93,11 @@ pair() {
 	fi
 	timeout -k 2 "$SECONDS_EACH" "${client[@]}" "${common[@]}" "$ADDRESS" > "$OUT"/client 2>&1
 	C=$?
-	# A client that fails before it connects leaves its server waiting for another.
+	# A client that fails before it connects leaves its server waiting for another; one that has
+	# connected is noticed.
 	if [ "$C" != 0 ]; then
 		local i=0
-		while kill -0 "$SERVER_PID" 2>/dev/null && [ $i -lt 150 ]; do
+		while kill -0 "$SERVER_PID" 2>/dev/null && [ $i -lt 150 ] && { [ -n "$rdma_cm" ] || ! listening "$PORT"; }; do
 			sleep 0.02
 			i=$((i + 1))
 		done
