@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 
 from twostep.cache import locked, publish
-from twostep.guest import program
+from twostep.program import program
 from twostep.paths import CACHE, SRC, lab_key
 from twostep.problem import Problem, say
 

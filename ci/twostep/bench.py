@@ -28,10 +28,10 @@ from twostep.bench_results import Figure, parse, remarks, touches, wanted
 from twostep.bench_table import KERNELS, table
 from twostep.cache import file_digest, locked, publish
 from twostep.flavours import flavour
-from twostep.guest import program
 from twostep.kernel import Kernel, kernel_for, steps_for
 from twostep.paths import BUILD, SRC, lab_key, on_host
 from twostep.problem import Problem, reporting, say
+from twostep.program import program
 from twostep.progress import Steps
 
 SECONDS = 600

@@ -1,10 +1,13 @@
 """make deb: the packages, in build/deb; prints where each is.
 
-The soft-RoCE provider and perftest are there. There is none of the kernel and odp-tests yet.
+The soft-RoCE provider, perftest and odp-tests are there. There is none of the kernel yet.
 """
 
 import shutil
+import tempfile
+from pathlib import Path
 
+from twostep import odp_tests
 from twostep.paths import BUILD, on_host
 from twostep.problem import reporting, say
 from twostep.progress import Steps
@@ -20,7 +23,9 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     for project in PROJECTS:
         print(on_host(shutil.copy(built(project, steps).package, folder)))
-    say("twostep: there are no packages of the kernel and odp-tests yet")
+    with tempfile.TemporaryDirectory() as scratch:
+        print(on_host(odp_tests.package(Path(scratch), folder)))
+    say("twostep: there is no package of the kernel yet")
     return 0
 
 

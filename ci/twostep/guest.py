@@ -3,67 +3,18 @@
 import os
 import shlex
 import shutil
-import subprocess
 from pathlib import Path
 
-from twostep.cache import file_digest, key, locked
 from twostep.options import Machine
-from twostep.paths import CACHE, SRC, lab_key
-from twostep.problem import Problem
+from twostep.odp_tests import odp_tests
+from twostep.paths import SRC
 from twostep.patched import built
 from twostep.perftest import PERFTEST, PROGRAMS
+from twostep.program import program
 from twostep.progress import Steps
 from twostep.rdma_core import INSTEAD, RDMA_CORE
-from twostep.source import source
 
 GUEST = SRC / "ci/guest"
-
-
-def program(
-    main: Path, *flags: str, includes: tuple[Path, ...] = (), others: tuple[Path, ...] = ()
-) -> Path:
-    """MAIN, a C program of ours, and OTHERS, compiled; kept in the cache by their content.
-
-    With the headers beside it and in the folders INCLUDES.
-    """
-    name = main.stem
-    headers = [
-        header for place in (main.parent, *includes) for header in sorted(place.glob("*.h"))
-    ]
-    contents = [file_digest(file) for file in (main, *others, *headers)]
-    folder = CACHE / "program" / f"{name}-{key([*contents, lab_key(), *flags])}"
-    binary = folder / name
-    if not binary.exists():
-        with locked(folder, f"compiling {main.name}"):
-            folder.mkdir(parents=True, exist_ok=True)
-            new = folder / f"{name}.new"
-            compiler = ["gcc", "-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror"]
-            folders = [f"-I{place}" for place in includes]
-            result = subprocess.run(
-                [*compiler, *folders, "-o", new, main, *others, *flags],
-                stderr=subprocess.PIPE,
-                text=True,
-                check=False,
-            )
-            if result.returncode != 0:
-                raise Problem(
-                    f"{main.relative_to(SRC)} does not compile: {result.stderr.strip()}"
-                )
-            new.rename(binary)
-    return binary
-
-
-def odp_tests(*more: Path) -> Path:
-    """The suite, on the kernel's own harness of tests, of the base source; with MORE tests."""
-    folder = SRC / "userspace/odp-tests"
-    main = folder / "odp-tests.c"
-    others = [path for path in sorted(folder.rglob("*.c")) if path != main]
-    harness = source("6.12", Steps(0)).tree / "tools/testing/selftests"
-    # Tables of tests leave out what a test does not need.
-    flags = ("-Wno-missing-field-initializers", "-isystem", str(harness))
-    return program(
-        main, *flags, "-libverbs", "-pthread", includes=(folder,), others=(*others, *more)
-    )
 
 
 def _provider(folder: Path) -> None:

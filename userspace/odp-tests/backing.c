@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "backing.h"
+#include "proc.h"
 #include "suite.h"
 
 int region_back(struct region *region, enum backing backing)
@@ -35,18 +36,18 @@ int region_back(struct region *region, enum backing backing)
 	return file;
 }
 
-uint64_t pages_taken(const struct fabric *fabric)
+uint64_t pages_taken(void)
 {
 	uint64_t pages;
 
-	if (!hw_counter(fabric, "odp_page_invalidations", &pages))
+	if (!hw_counter("odp_page_invalidations", &pages))
 		skip(DEVICE, "it does not count pages that are taken");
 	return pages;
 }
 
-void want_taken(const struct fabric *fabric, uint64_t before)
+void want_taken(uint64_t before)
 {
-	uint64_t pages = pages_taken(fabric) - before;
+	uint64_t pages = pages_taken() - before;
 
 	printf("# %" PRIu64 " pages were taken from the device\n", pages);
 	if (!pages)
@@ -55,14 +56,9 @@ void want_taken(const struct fabric *fabric, uint64_t before)
 
 uint64_t vm_event(const char *name)
 {
-	FILE *file = fopen("/proc/vmstat", "re");
 	uint64_t value;
-	char found[64];
 
-	while (file && fscanf(file, "%63s %" SCNu64, found, &value) == 2)
-		if (!strcmp(found, name)) {
-			fclose(file);
-			return value;
-		}
-	skip(KERNEL, "it does not count %s", name);
+	if (!proc_named("/proc/vmstat", name, &value))
+		skip(KERNEL, "it does not count %s", name);
+	return value;
 }

@@ -26,10 +26,10 @@ enum backing { ANONYMOUS, MEMFD, TMPFS };
 int region_back(struct region *region, enum backing backing);
 
 /* Pages taken from the device so far; skips the test if the device does not count them. */
-uint64_t pages_taken(const struct fabric *fabric);
+uint64_t pages_taken(void);
 
 /* Say how many pages were taken since @before; none is wrong. */
-void want_taken(const struct fabric *fabric, uint64_t before);
+void want_taken(uint64_t before);
 
 /* A counter of /proc/vmstat. */
 uint64_t vm_event(const char *name);

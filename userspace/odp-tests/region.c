@@ -2,7 +2,6 @@
 // Copyright (c) 2026 The Twostep authors
 
 #include <errno.h>
-#include <inttypes.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +9,8 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#include "place.h"
+#include "proc.h"
 #include "region.h"
 #include "suite.h"
 
@@ -145,16 +146,10 @@ struct ibv_sge region_sge(const struct region *region, size_t at, size_t length)
 	return (struct ibv_sge){ region->iova + at, length, region->mr->lkey };
 }
 
-static FILE *open_counter(const struct fabric *fabric, const char *name,
-			  const char *mode)
+static void counter_path(char *path, size_t size, const char *name)
 {
-	char path[256];
-
-	snprintf(path, sizeof(path),
-		 "/sys/class/infiniband/%s/ports/%u/hw_counters/%s",
-		 ibv_get_device_name(fabric->context->device), fabric->port,
-		 name);
-	return fopen(path, mode);
+	snprintf(path, size, "/sys/class/infiniband/%s/ports/%u/hw_counters/%s",
+		 place.device, place.port, name);
 }
 
 /* Until the kernel's clock has moved by one tick. */
@@ -169,15 +164,16 @@ static void next_tick(void)
 	} while (now.tv_sec == begin.tv_sec && now.tv_nsec == begin.tv_nsec);
 }
 
-bool hw_counter(const struct fabric *fabric, const char *name, uint64_t *value)
+bool hw_counter(const char *name, uint64_t *value)
 {
 	static bool short_life;
-	bool found = false;
+	char path[256];
 	FILE *file;
 
 	/* The kernel shows what it read before, for a life of 10 ms or at least the same tick. */
 	if (!short_life) {
-		file = open_counter(fabric, "lifespan", "we");
+		counter_path(path, sizeof(path), "lifespan");
+		file = fopen(path, "we");
 		if (!file)
 			return false;
 		short_life = fputs("0", file) > 0;
@@ -185,10 +181,6 @@ bool hw_counter(const struct fabric *fabric, const char *name, uint64_t *value)
 			wrong("the counters have a life: %s", strerror(errno));
 	}
 	next_tick();
-	file = open_counter(fabric, name, "re");
-	if (file) {
-		found = fscanf(file, "%" SCNu64, value) == 1;
-		fclose(file);
-	}
-	return found;
+	counter_path(path, sizeof(path), name);
+	return proc_number(path, value);
 }

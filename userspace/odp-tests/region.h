@@ -77,6 +77,6 @@ struct ibv_sge region_sge(const struct region *region, size_t at,
 			  size_t length);
 
 /* A counter of the device, by its name in hw_counters. Returns false if it does not have it. */
-bool hw_counter(const struct fabric *fabric, const char *name, uint64_t *value);
+bool hw_counter(const char *name, uint64_t *value);
 
 #endif /* REGION_H */

@@ -5,7 +5,6 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -15,6 +14,7 @@
 #include <unistd.h>
 
 #include "place.h"
+#include "proc.h"
 #include "suite.h"
 #include "watch.h"
 
@@ -144,7 +144,7 @@ static void print_memory(pid_t process)
 	snprintf(path, sizeof(path), "/proc/%d/smaps", process);
 	smaps = fopen(path, "re");
 	while (smaps && fgets(line, sizeof(line), smaps)) {
-		if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " ", &from, &to) == 2)
+		if (smaps_mapping(line, &from, &to))
 			ours = is_registered(from, to);
 		if (ours && !strstr(line, " 0 kB"))
 			printf("#   %s", line);

@@ -51,18 +51,17 @@ void open_stage(struct stage *stage, const struct variant *variant, size_t size)
 	make_pair(stage, &stage->pair);
 	region_make(&stage->near, &stage->fabric, size, ALL_ACCESS);
 	register_far(stage, variant->memory, size);
-	if (stage->far.odp &&
-	    !hw_counter(&stage->fabric, "odp_faults", &stage->faults))
+	if (stage->far.odp && !hw_counter("odp_faults", &stage->faults))
 		wrong("the device does not count faults");
 }
 
 /* The kernel reads its counters anew only some milliseconds after the last time. */
-void want_moved(const struct fabric *fabric, const char *name, uint64_t before)
+void want_moved(const char *name, uint64_t before)
 {
 	time_t late = time(NULL) + 2;
 	uint64_t now = before;
 
-	while (hw_counter(fabric, name, &now) && now == before)
+	while (hw_counter(name, &now) && now == before)
 		if (time(NULL) > late)
 			wrong("%s is what it was", name);
 }
@@ -70,7 +69,7 @@ void want_moved(const struct fabric *fabric, const char *name, uint64_t before)
 void close_stage(struct stage *stage)
 {
 	if (stage->far.odp)
-		want_moved(&stage->fabric, "odp_faults", stage->faults);
+		want_moved("odp_faults", stage->faults);
 	pair_destroy(&stage->pair);
 	region_destroy(&stage->near);
 	region_destroy(&stage->far);

@@ -117,7 +117,7 @@ void cover_all(struct stage *stage, struct pair *pair, struct window *window);
 void want(const char *whose, enum ibv_wc_status status,
 	  enum ibv_wc_status wanted);
 /* A counter of the device moves away from what it was @before. */
-void want_moved(const struct fabric *fabric, const char *name, uint64_t before);
+void want_moved(const char *name, uint64_t before);
 void want_state(struct end *end, const char *whose, enum ibv_qp_state state);
 /* Other queue pairs go on, with a window of their own on the same memory. */
 void others_work(struct stage *stage);

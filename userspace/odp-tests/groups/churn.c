@@ -27,6 +27,7 @@
 #include "fabric.h"
 #include "region.h"
 #include "options.h"
+#include "proc.h"
 #include "suite.h"
 
 /* Of linux/mman.h, where the C library does not have them. */
@@ -189,8 +190,7 @@ static bool is_done(const struct churn *churn, uint64_t taken, uint64_t events)
 	const char *event = churn->deed->event;
 
 	return __atomic_load_n(&churn->done, __ATOMIC_RELAXED) >= DEEDS &&
-	       pages_taken(&churn->stage->fabric) > taken &&
-	       (!event || vm_event(event) > events);
+	       pages_taken() > taken && (!event || vm_event(event) > events);
 }
 
 static void run_churn(const void *what)
@@ -206,7 +206,7 @@ static void run_churn(const void *what)
 	if (!deed->run(&stage.sides[0], 0, PAGE))
 		skip(errno == EPERM || errno == EACCES ? MACHINE : KERNEL,
 		     "it cannot: %s", strerror(errno));
-	taken = pages_taken(&stage.fabric);
+	taken = pages_taken();
 	events = deed->event ? vm_event(deed->event) : 0;
 	if (pthread_create(&thread, NULL, churn, &other))
 		wrong("no thread");
@@ -222,7 +222,7 @@ static void run_churn(const void *what)
 	pthread_join(thread, NULL);
 	*doing = 0;
 	printf("# done %lu times\n", other.done);
-	want_taken(&stage.fabric, taken);
+	want_taken(taken);
 	close_stage(&stage);
 }
 
@@ -285,14 +285,12 @@ static bool fork_child(struct region *region, size_t at, size_t length)
 }
 
 /* How often ksmd has looked at all pages that it may merge. */
-static unsigned long merge_scans(void)
+static uint64_t merge_scans(void)
 {
-	FILE *file = fopen("/sys/kernel/mm/ksm/full_scans", "re");
-	unsigned long scans = 0;
+	uint64_t scans;
 
-	if (!file || fscanf(file, "%lu", &scans) != 1)
-		wrong("ksmd counts no scans: %s", strerror(errno));
-	fclose(file);
+	if (!proc_number("/sys/kernel/mm/ksm/full_scans", &scans))
+		wrong("ksmd counts no scans");
 	return scans;
 }
 
@@ -303,7 +301,7 @@ static unsigned long merge_scans(void)
 static bool merge(struct region *region, size_t at, size_t length)
 {
 	const struct timespec moment = { .tv_nsec = 1000000 };
-	unsigned long scans = merge_scans();
+	uint64_t scans = merge_scans();
 
 	if (madvise(region->bytes, SIZE, MADV_MERGEABLE) ||
 	    (at / PAGE % 8 == 7 &&

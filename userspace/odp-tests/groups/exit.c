@@ -392,7 +392,7 @@ static void run_death(const void *what)
 	uint64_t taken;
 
 	fabric_open_odp(&watcher, IBV_QPT_RC);
-	taken = pages_taken(&watcher);
+	taken = pages_taken();
 	for (size_t i = 0; i < (options.count ?: CHILDREN); i++) {
 		struct side side = {};
 
@@ -405,7 +405,7 @@ static void run_death(const void *what)
 		side_close(&side);
 	}
 	*doing = 0;
-	want_taken(&watcher, taken);
+	want_taken(taken);
 }
 
 static const struct test tests[] = {

@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 
 #include "peer.h"
+#include "proc.h"
 #include "suite.h"
 
 #define HUGE_PAGE (2UL << 20)
@@ -24,28 +25,6 @@
 #ifndef MAP_HUGE_2MB
 #define MAP_HUGE_2MB (21 << 26)
 #endif
-
-/* KiB of a mapping, from smaps, that have a property. */
-static size_t smaps_kib(const void *bytes, const char *property)
-{
-	FILE *smaps = fopen("/proc/self/smaps", "re");
-	size_t kib = 0, found;
-	uintptr_t from, to;
-	bool ours = false;
-	char line[512];
-
-	while (smaps && fgets(line, sizeof(line), smaps)) {
-		if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " ", &from, &to) == 2)
-			ours = (uintptr_t)bytes >= from &&
-			       (uintptr_t)bytes < to;
-		else if (ours && !strncmp(line, property, strlen(property)) &&
-			 sscanf(line + strlen(property), ": %zu", &found) == 1)
-			kib += found;
-	}
-	if (smaps)
-		fclose(smaps);
-	return kib;
-}
 
 static uint8_t *map_transparent(void)
 {
@@ -87,9 +66,9 @@ static void is_whole(uint8_t *(*map)(void), int access)
 	peer_open(&peer, SIZE);
 	region_over(&region, &peer.fabric, map(), SIZE,
 		    ALL_ACCESS | IBV_ACCESS_ON_DEMAND | access);
-	counted = hw_counter(&peer.fabric, "odp_faults", &before);
+	counted = hw_counter("odp_faults", &before);
 	peer_writes(&peer, &region, 0, SIZE);
-	if (counted && hw_counter(&peer.fabric, "odp_faults", &after)) {
+	if (counted && hw_counter("odp_faults", &after)) {
 		after -= before;
 		printf("# %" PRIu64 " faults for %d huge pages\n", after,
 		       HUGE_PAGES);

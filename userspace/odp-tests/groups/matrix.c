@@ -457,14 +457,14 @@ static void all_offsets_and_lengths(const void *what)
 	size_t once = below(COUNT(offsets));
 
 	open_stage(&stage, run->type, run->operation, run->mtu, run->srq);
-	counted = hw_counter(&stage.fabric, "odp_faults", &before);
+	counted = hw_counter("odp_faults", &before);
 	for (size_t l = 0; l < COUNT(lengths); l++)
 		for (size_t o = 0; o < COUNT(offsets); o++)
 			if (lengths[l] < LONGEST || o == once)
 				one_transfer(&stage, offsets[o], lengths[l]);
 	/* Global visibility needs no page. */
 	if (run->operation != FLUSH && counted &&
-	    hw_counter(&stage.fabric, "odp_faults", &after) && after == before)
+	    hw_counter("odp_faults", &after) && after == before)
 		wrong("no page was faulted in");
 	close_stage(&stage);
 }

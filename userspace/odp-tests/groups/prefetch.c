@@ -43,11 +43,11 @@ struct stage {
 	struct region near, far;
 };
 
-static uint64_t counter(const struct stage *stage, const char *name)
+static uint64_t counter(const char *name)
 {
 	uint64_t value;
 
-	if (!hw_counter(&stage->fabric, name, &value))
+	if (!hw_counter(name, &value))
 		wrong("the device has no counter %s", name);
 	return value;
 }
@@ -102,7 +102,7 @@ static uint64_t faults_of(struct stage *stage, enum ibv_wr_opcode opcode,
 				  .num_sge = 1,
 				  .opcode = opcode },
 			   *bad;
-	uint64_t before = counter(stage, "odp_faults");
+	uint64_t before = counter("odp_faults");
 
 	wr.wr.rdma.remote_addr = far->iova + at;
 	wr.wr.rdma.rkey = far->mr->rkey;
@@ -115,7 +115,7 @@ static uint64_t faults_of(struct stage *stage, enum ibv_wr_opcode opcode,
 		region_copied(far, at, near, at, length);
 	region_check(near);
 	region_check(far);
-	return counter(stage, "odp_faults") - before;
+	return counter("odp_faults") - before;
 }
 
 /* How many pages of the process' memory are there. */
@@ -142,10 +142,10 @@ static void brings_in(enum ibv_advise_mr_advice advice,
 
 	open_stage(&stage);
 	region_prepare(&stage.far, presence);
-	before = counter(&stage, "odp_page_prefetch");
+	before = counter("odp_page_prefetch");
 	sge = region_sge(&stage.far, PART_AT, PART_LENGTH);
 	want(advise(&stage, advice, IBV_ADVISE_MR_FLAG_FLUSH, &sge, 1), 0);
-	pages = counter(&stage, "odp_page_prefetch") - before;
+	pages = counter("odp_page_prefetch") - before;
 	if (pages != PART_PAGES)
 		wrong("%lu pages were prefetched instead of %d", pages,
 		      PART_PAGES);
@@ -214,12 +214,12 @@ static void no_fault(const void *what)
 			wrong("madvise: %s", strerror(errno));
 		memset(stage.far.want + page * PAGE, 0, PAGE);
 	}
-	before = counter(&stage, "odp_page_prefetch");
+	before = counter("odp_page_prefetch");
 	sge = region_sge(&stage.far, 0, SIZE);
 	want(advise(&stage, IBV_ADVISE_MR_ADVICE_PREFETCH_NO_FAULT,
 		    IBV_ADVISE_MR_FLAG_FLUSH, &sge, 1),
 	     0);
-	pages = counter(&stage, "odp_page_prefetch") - before;
+	pages = counter("odp_page_prefetch") - before;
 	if (pages != PAGES / 2 || resident(&stage.far) != PAGES / 2)
 		wrong("%lu pages came and the process has %zu, instead of %lu",
 		      pages, resident(&stage.far), PAGES / 2);
@@ -230,13 +230,13 @@ static void no_fault(const void *what)
 	close_stage(&stage);
 }
 
-static void wait_for_pages(const struct stage *stage, uint64_t target)
+static void wait_for_pages(uint64_t target)
 {
 	struct timespec now, end;
 
 	clock_gettime(CLOCK_MONOTONIC, &end);
 	end.tv_sec += DEADLINE_SECONDS;
-	while (counter(stage, "odp_page_prefetch") < target) {
+	while (counter("odp_page_prefetch") < target) {
 		clock_gettime(CLOCK_MONOTONIC, &now);
 		if (now.tv_sec > end.tv_sec)
 			wrong("the pages did not come within %d s",
@@ -253,11 +253,11 @@ static void in_the_background(const void *what)
 
 	(void)what;
 	open_stage(&stage);
-	before = counter(&stage, "odp_page_prefetch");
+	before = counter("odp_page_prefetch");
 	sge = region_sge(&stage.far, PART_AT, PART_LENGTH);
 	want(advise(&stage, IBV_ADVISE_MR_ADVICE_PREFETCH_WRITE, 0, &sge, 1),
 	     0);
-	wait_for_pages(&stage, before + PART_PAGES);
+	wait_for_pages(before + PART_PAGES);
 	if (faults_of(&stage, IBV_WR_RDMA_WRITE, PART_AT, PART_LENGTH))
 		wrong("what was prefetched needed a fault");
 	close_stage(&stage);
@@ -292,7 +292,7 @@ static void several_regions(const void *what)
 	if (!read_only)
 		wrong("memory that is only read is not registered: %s",
 		      strerror(errno));
-	before = counter(&stage, "odp_page_prefetch");
+	before = counter("odp_page_prefetch");
 	struct ibv_sge sges[] = {
 		region_sge(&stage.far, 0, PAGE),
 		{ (uintptr_t)stage.far.bytes + 8 * PAGE, 2 * PAGE,
@@ -303,7 +303,7 @@ static void several_regions(const void *what)
 	want(advise(&stage, IBV_ADVISE_MR_ADVICE_PREFETCH,
 		    IBV_ADVISE_MR_FLAG_FLUSH, sges, COUNT(sges)),
 	     0);
-	pages = counter(&stage, "odp_page_prefetch") - before;
+	pages = counter("odp_page_prefetch") - before;
 	if (pages != 1 + 2 + 4 + 2)
 		wrong("%lu pages were prefetched instead of 9", pages);
 	if (faults_of(&stage, IBV_WR_RDMA_READ, 30 * PAGE - 1, 2))
@@ -319,12 +319,12 @@ static void refused_behind_good(const struct stage *stage,
 				struct ibv_sge bad, int error)
 {
 	struct ibv_sge sges[] = { region_sge(&stage->far, 0, SIZE), bad };
-	uint64_t before = counter(stage, "odp_page_prefetch");
+	uint64_t before = counter("odp_page_prefetch");
 
 	for (uint32_t flags = 0; flags <= IBV_ADVISE_MR_FLAG_FLUSH; flags++)
 		want(ibv_advise_mr(stage->fabric.pd, advice, flags, sges, 2),
 		     error);
-	if (counter(stage, "odp_page_prefetch") != before)
+	if (counter("odp_page_prefetch") != before)
 		wrong("pages came all the same");
 }
 

@@ -131,19 +131,19 @@ static bool has_receives(const struct kind *kind)
 	       kind->opcode == IBV_WR_RDMA_WRITE_WITH_IMM;
 }
 
-static uint64_t counter_or_0(const struct side *side, const char *name)
+static uint64_t counter_or_0(const char *name)
 {
 	uint64_t value;
 
-	return hw_counter(&side->fabric, name, &value) ? value : 0;
+	return hw_counter(name, &value) ? value : 0;
 }
 
 /* Until this device has told somebody to come again, where it counts that. */
-static void wait_until_missed(const struct side *side, uint64_t before)
+static void wait_until_missed(uint64_t before)
 {
 	time_t end = time(NULL) + HOLD_BACK_SECONDS;
 
-	while (counter_or_0(side, "send_rnr_err") == before && time(NULL) < end)
+	while (counter_or_0("send_rnr_err") == before && time(NULL) < end)
 		;
 }
 
@@ -151,13 +151,13 @@ static void receive(struct side *side, const struct kind *kind, size_t at,
 		    size_t length)
 {
 	struct ibv_sge sge = region_sge(&side->region, at, length);
-	uint64_t before = counter_or_0(side, "send_rnr_err");
+	uint64_t before = counter_or_0("send_rnr_err");
 
 	if (kind->late) {
 		/* The message is on its way, and nothing to receive it. */
 		channel_meet(side->channel, 1);
 		channel_meet(side->channel, 2);
-		wait_until_missed(side, before);
+		wait_until_missed(before);
 		post_receive(&side->end, &sge, 1);
 	} else {
 		post_receive(&side->end, &sge, 1);
@@ -307,7 +307,7 @@ static void run(const void *what)
 	side_open(&side, &channel, kind);
 	channel_get(&channel, theirs, SIZE);
 	channel_meet(&channel, 10);
-	before = counter_or_0(&side, "odp_faults");
+	before = counter_or_0("odp_faults");
 	for (size_t i = 0; i < (options.count ?: MESSAGES); i++) {
 		snprintf(doing, sizeof(doing), "message %zu", i);
 		one_message(&side, kind, theirs);
@@ -316,7 +316,7 @@ static void run(const void *what)
 	say_next(&side, 0, 0);
 	tell_other(&side, theirs);
 	channel_meet(&channel, 11);
-	if (before && counter_or_0(&side, "odp_faults") == before)
+	if (before && counter_or_0("odp_faults") == before)
 		wrong("no page was faulted in");
 	side_close(&side);
 	channel_close(&channel);

@@ -439,10 +439,9 @@ static void run(const struct deed *deed, bool requester)
 	uint64_t taken;
 
 	open_stage(&stage, deed);
-	taken = pages_taken(&stage.fabric);
-	for (size_t i = 0;
-	     i < (options.count ?: MESSAGES) || !has_enough(&stage) ||
-	     pages_taken(&stage.fabric) == taken;
+	taken = pages_taken();
+	for (size_t i = 0; i < (options.count ?: MESSAGES) ||
+			   !has_enough(&stage) || pages_taken() == taken;
 	     i++) {
 		snprintf(doing, sizeof(doing), "message %zu", i);
 		one_message(&stage);
@@ -450,7 +449,7 @@ static void run(const struct deed *deed, bool requester)
 	*doing = 0;
 	printf("# %zu messages succeeded, %zu failed, %zu bytes became 0\n",
 	       stage.succeeded, stage.failed, stage.zeroed);
-	want_taken(&stage.fabric, taken);
+	want_taken(taken);
 	close_stage(&stage);
 }
 

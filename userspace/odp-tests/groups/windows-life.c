@@ -213,7 +213,7 @@ static void pages_go(const void *what)
 	open_stage(&stage, what, LONG_SIZE);
 	other.region = &stage.far;
 	window = window_alloc(&stage);
-	hw_counter(&stage.fabric, "odp_page_invalidations", &before);
+	hw_counter("odp_page_invalidations", &before);
 	start(&thread, churn, &other);
 	for (size_t i = 0;
 	     i < messages ||
@@ -235,7 +235,7 @@ static void pages_go(const void *what)
 	*doing = 0;
 	printf("# done %lu times\n", other.done);
 	if (stage.far.odp)
-		want_moved(&stage.fabric, "odp_page_invalidations", before);
+		want_moved("odp_page_invalidations", before);
 	window_free(&window);
 	close_stage(&stage);
 }
