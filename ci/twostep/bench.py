@@ -29,13 +29,12 @@ from twostep.bench_table import KERNELS, table
 from twostep.cache import file_digest, locked, publish
 from twostep.flavours import flavour
 from twostep.kernel import Kernel, kernel_for, steps_for
+from twostep.odp_tests import with_nouns
 from twostep.paths import BUILD, SRC, lab_key, on_host
 from twostep.problem import Problem, reporting, say
-from twostep.program import program
 from twostep.progress import Steps
 
 SECONDS = 600
-ODP_TESTS = SRC / "userspace/odp-tests"
 EDU = 4  # one for each series of measures, see measure.py
 
 
@@ -54,9 +53,7 @@ class Group:
 
 def rxe_cost() -> Path:
     """The program that sends."""
-    nouns = tuple(ODP_TESTS / f"{name}.c" for name in ("suite", "fabric", "region"))
-    flags = ("-libverbs", "-pthread")
-    return program(RXE / "client/rxe-cost.c", *flags, includes=(ODP_TESTS,), others=nouns)
+    return with_nouns(RXE / "client/rxe-cost.c")
 
 
 GROUPS = (

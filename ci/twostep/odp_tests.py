@@ -14,17 +14,20 @@ FOLDER = SRC / "userspace/odp-tests"
 VERSION = "0.1"  # of the package; raise it with any change that its users are to get
 
 
-def odp_tests(*more: Path) -> Path:
-    """The suite, on the kernel's own harness of tests, of the base source; with MORE tests."""
-    folder = SRC / "userspace/odp-tests"
-    main = folder / "odp-tests.c"
-    others = [path for path in sorted(folder.rglob("*.c")) if path != main]
+def with_nouns(main: Path, *more: Path) -> Path:
+    """MAIN and MORE, compiled with the nouns of the suite and the kernel's own harness of tests."""
+    nouns = sorted(path for path in FOLDER.glob("*.c") if path.name != "odp-tests.c")
     harness = source("6.12", Steps(0)).tree / "tools/testing/selftests"
     # Tables of tests leave out what a test does not need.
     flags = ("-Wno-missing-field-initializers", "-isystem", str(harness))
     return program(
-        main, *flags, "-libverbs", "-pthread", includes=(folder,), others=(*others, *more)
+        main, *flags, "-libverbs", "-pthread", includes=(FOLDER,), others=(*nouns, *more)
     )
+
+
+def odp_tests(*more: Path) -> Path:
+    """The suite; with MORE tests."""
+    return with_nouns(FOLDER / "odp-tests.c", *sorted(FOLDER.glob("groups/*.c")), *more)
 
 
 def package(scratch: Path, folder: Path) -> Path:

@@ -34,6 +34,7 @@
 #include <x86intrin.h>
 
 #include "fabric.h"
+#include "place.h"
 #include "region.h"
 #include "suite.h"
 
@@ -60,7 +61,7 @@ struct traffic {
 static void require_odp(const struct fabric *fabric)
 {
 	if (!odp_caps(fabric, IBV_QPT_RC))
-		skip("%s has no on-demand paging", options.device);
+		skip(KERNEL, "%s has no on-demand paging", place.device);
 }
 
 /* Hand over a batch; each message is as far behind the one before as STRIDE says. */
@@ -105,18 +106,17 @@ static uint64_t time_batch(struct traffic *traffic, struct ibv_sge *receive)
 }
 
 /* Rounds that nothing was faulted in for, where the device counts faults. */
-static void time_rounds(struct traffic *traffic, const struct fabric *fabric,
-			struct ibv_sge *receive)
+static void time_rounds(struct traffic *traffic, struct ibv_sge *receive)
 {
 	uint64_t rounds[ROUNDS], before = 0, after = 0;
 
 	/* The first has the faults, the second warms the rest. */
 	time_batch(traffic, receive);
 	time_batch(traffic, receive);
-	hw_counter(fabric, "odp_faults", &before);
+	hw_counter("odp_faults", &before);
 	for (size_t i = 0; i < ROUNDS; i++)
 		rounds[i] = time_batch(traffic, receive);
-	hw_counter(fabric, "odp_faults", &after);
+	hw_counter("odp_faults", &after);
 	if (after != before)
 		wrong("%lu faults while all pages were there", after - before);
 	for (size_t i = 0; i < ROUNDS; i++)
@@ -171,7 +171,7 @@ static void transfer(const char *op, size_t bytes, enum ibv_mtu mtu, bool odp)
 	traffic.far_addr = far.iova;
 	traffic.far_rkey = far.mr->rkey;
 	receive = region_sge(&far, 0, bytes);
-	time_rounds(&traffic, &fabric, &receive);
+	time_rounds(&traffic, &receive);
 	if (traffic.opcode == IBV_WR_RDMA_READ)
 		region_copied(&near, 0, &far, 0, bytes);
 	else
@@ -197,7 +197,7 @@ static struct ibv_mr *must_register(const struct fabric *fabric, void *memory,
 				       ACCESS | IBV_ACCESS_ON_DEMAND);
 
 	if (!mr && errno == EINVAL)
-		skip("%zu bytes are too much to register", size);
+		skip(KERNEL, "%zu bytes are too much to register", size);
 	if (!mr)
 		wrong("%zu bytes are not registered: %s", size,
 		      strerror(errno));
@@ -319,6 +319,8 @@ int main(int argc, char **argv)
 	const struct sched_param param = {};
 	const char *what = argc > 1 ? argv[1] : "";
 
+	if (places_choose(&place, 1) != 1)
+		return 1;
 	if (!strcmp(what, "copy-beside") && argc == 2) {
 		time_copies_beside();
 		return 0;
