@@ -19,7 +19,18 @@ struct options options = {
 	.tcp_port = 18580,
 };
 
-enum { FILTER = 256, REQUIRE, SEED, REPEAT, SHUFFLE, SCALE, JUNIT, JSON, LOG };
+enum {
+	FILTER = 256,
+	REQUIRE,
+	SEED,
+	REPEAT,
+	SHUFFLE,
+	SCALE,
+	JUNIT,
+	JSON,
+	LOG,
+	FAIL_FAST
+};
 
 /* Every one that takes a value may come from the environment. */
 static const struct option known[] = {
@@ -39,6 +50,7 @@ static const struct option known[] = {
 	{ "json", required_argument, NULL, JSON },
 	{ "log", required_argument, NULL, LOG },
 	{ "shuffle", no_argument, NULL, SHUFFLE },
+	{ "fail-fast", no_argument, NULL, FAIL_FAST },
 	{ "list", no_argument, NULL, 'l' },
 	{ "help", no_argument, NULL, 'h' },
 	{}
@@ -70,6 +82,7 @@ void options_help(void)
 	     "      --seed=NUMBER       repeats a run\n"
 	     "      --repeat=NUMBER     so many rounds\n"
 	     "      --shuffle           in another order each round\n"
+	     "      --fail-fast         the first failure is the end\n"
 	     "      --timeout-scale=F   deadlines are F times as long\n"
 	     "      --junit=FILE, --json=FILE   results, in these forms too\n"
 	     "      --log=FILE          each step of stress\n"
@@ -179,6 +192,9 @@ static int set(int option, const char *name, const char *value)
 		break;
 	case SHUFFLE:
 		options.shuffle = true;
+		break;
+	case FAIL_FAST:
+		options.fail_fast = true;
 		break;
 	case SCALE:
 		return set_scale(name, value);

@@ -34,6 +34,7 @@ enum command { RUN, LIST, INFO, SERVE };
  * @seed: of random numbers
  * @repeat: so many rounds
  * @shuffle: in another order each round
+ * @fail_fast: the first failure is the end
  * @timeout_scale: deadlines are so much longer
  * @junit: file for the results as JUnit, or NULL
  * @json: the same as JSON
@@ -55,6 +56,7 @@ struct options {
 	uint64_t seed;
 	size_t repeat;
 	bool shuffle;
+	bool fail_fast;
 	double timeout_scale;
 	const char *junit, *json, *log;
 };

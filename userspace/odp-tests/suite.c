@@ -296,6 +296,22 @@ static void print_header(const struct place *places, size_t nr_places,
 	ksft_set_plan(nr_tests * nr_places * options.repeat);
 }
 
+static bool is_enough(const struct results *results)
+{
+	return options.fail_fast && results_count(results, FAILED_TEST);
+}
+
+static void run_at(const struct place *at, bool one_of_many,
+		   const struct chosen *chosen, size_t nr,
+		   struct results *results)
+{
+	place = *at;
+	if (one_of_many)
+		place_print(at);
+	for (size_t i = 0; i < nr && !is_enough(results); i++)
+		run_test(chosen[i].test, results);
+}
+
 int run_tests(void)
 {
 	struct place places[MOST_DEVICES];
@@ -318,14 +334,12 @@ int run_tests(void)
 	for (round_now = 0; round_now < options.repeat; round_now++) {
 		if (options.shuffle)
 			shuffle(chosen, nr);
-		for (size_t i = 0; i < nr_places; i++) {
-			place = places[i];
-			if (nr_places > 1)
-				place_print(&place);
-			for (size_t j = 0; j < nr; j++)
-				run_test(chosen[j].test, &results);
-		}
+		for (size_t i = 0; i < nr_places && !is_enough(&results); i++)
+			run_at(&places[i], nr_places > 1, chosen, nr, &results);
 	}
+	if (is_enough(&results))
+		printf("Bail out! %s failed\n",
+		       results.all[results.nr - 1].name);
 	print_summary(&results, seconds() - begin);
 	if (!reports_write(&results) || results_count(&results, FAILED_TEST))
 		status = FAILED;

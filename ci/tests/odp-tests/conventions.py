@@ -90,6 +90,8 @@ def ends_of_tests() -> None:
         said.has(rf"^ok \d+ self.lacks.{who} # SKIP {who}: it has no \"such\" thing$")
     said.has(r"4 passed, 3 failed, 4 skipped", "err")
     said.has(r"FAILED self.crashes on rxe0: its process ended", "err")
+    said = Said("--filter=self.*", "--fail-fast").ends(FAILED).has(r"^Bail out! self.bad failed$")
+    assert said.names() == ["self.bad"]
     Said("--filter=self.good").ends(PASSED)
     Said("--filter=self.lacks.*").ends(SKIPPED)
     Said("--filter=self.lacks.*:self.good").ends(PASSED)
