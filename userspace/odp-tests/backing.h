@@ -25,10 +25,13 @@ enum backing { ANONYMOUS, MEMFD, TMPFS };
  */
 int region_back(struct region *region, enum backing backing);
 
-/* Pages taken from the device so far; skips the test if the device does not count them. */
+/* Pages taken from the device so far; 0 where it does not count them. */
 uint64_t pages_taken(void);
 
-/* Say how many pages were taken since @before; none is wrong. */
+/* Whether pages were taken since @before. True where the device does not count them. */
+bool was_taken(uint64_t before);
+
+/* Say how many pages were taken since @before; none is wrong, where the device counts. */
 void want_taken(uint64_t before);
 
 /* A counter of /proc/vmstat. */

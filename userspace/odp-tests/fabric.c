@@ -52,6 +52,13 @@ void fabric_open_odp(struct fabric *fabric, enum ibv_qp_type type)
 		     names[type]);
 }
 
+void need_implicit(const struct fabric *fabric)
+{
+	if (!(fabric->attr.odp_caps.general_caps & IBV_ODP_SUPPORT_IMPLICIT))
+		skip(place.software ? KERNEL : DEVICE,
+		     "%s announces no implicit MR", place.device);
+}
+
 void fabric_close(struct fabric *fabric)
 {
 	if (ibv_dealloc_pd(fabric->pd) || ibv_close_device(fabric->context))

@@ -86,6 +86,9 @@ void fabric_open(struct fabric *fabric);
 /* The same, and skip the test if it has no on-demand paging for a type of queue pair. */
 void fabric_open_odp(struct fabric *fabric, enum ibv_qp_type type);
 
+/* Skip the test if the device has no MR of the whole address space. */
+void need_implicit(const struct fabric *fabric);
+
 /* When nothing of it is in use any more. */
 void fabric_close(struct fabric *fabric);
 

@@ -52,6 +52,7 @@ struct variant {
  * @pair: queue pairs that go on
  * @near: pinned
  * @far: what windows are bound to
+ * @counted: the device counts faults
  * @faults: of the device, when it began
  */
 struct stage {
@@ -59,6 +60,7 @@ struct stage {
 	enum ibv_mw_type type;
 	struct pair pair;
 	struct region near, far;
+	bool counted;
 	uint64_t faults;
 };
 

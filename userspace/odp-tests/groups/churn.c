@@ -190,7 +190,7 @@ static bool is_done(const struct churn *churn, uint64_t taken, uint64_t events)
 	const char *event = churn->deed->event;
 
 	return __atomic_load_n(&churn->done, __ATOMIC_RELAXED) >= DEEDS &&
-	       pages_taken() > taken && (!event || vm_event(event) > events);
+	       was_taken(taken) && (!event || vm_event(event) > events);
 }
 
 static void run_churn(const void *what)

@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 
 #include "peer.h"
+#include "place.h"
 #include "proc.h"
 #include "suite.h"
 
@@ -104,6 +105,33 @@ static void hugetlb_with_access_flag(const void *what)
 	is_whole(map_hugetlb, IBV_ACCESS_HUGETLB);
 }
 
+/* A fault brings in what its message goes on with: so many at a time as a huge page has. */
+static void small_pages_come_together(const void *what)
+{
+	uint64_t before, after;
+	struct region region;
+	struct peer peer;
+
+	(void)what;
+	peer_open(&peer, SIZE);
+	region_make(&region, &peer.fabric, SIZE,
+		    ALL_ACCESS | IBV_ACCESS_ON_DEMAND);
+	/* A kernel without huge pages has small ones anyway. */
+	madvise(region.bytes, SIZE, MADV_NOHUGEPAGE);
+	if (!hw_counter("odp_faults", &before))
+		skip(place.software ? KERNEL : DEVICE, "no counter of faults");
+	region_prepare(&region, COLD);
+	peer_writes(&peer, &region, 0, SIZE);
+	hw_counter("odp_faults", &after);
+	after -= before;
+	printf("# %" PRIu64 " faults for %lu pages\n", after, SIZE / PAGE);
+	/* One more for the block that the region begins or ends in. */
+	if (after > MOST_FAULTS * (HUGE_PAGES + 1))
+		wrong("%" PRIu64 " faults for %lu pages", after, SIZE / PAGE);
+	region_destroy(&region);
+	peer_close(&peer);
+}
+
 /* Small pages where there was a huge one, and the other way: other memory, the same bytes. */
 static void falls_apart(const void *what)
 {
@@ -136,6 +164,7 @@ static const struct test tests[] = {
 	TEST(hugetlb),
 	TEST(hugetlb_with_access_flag),
 	TEST(falls_apart),
+	TEST(small_pages_come_together),
 };
 
 TESTS(tests)

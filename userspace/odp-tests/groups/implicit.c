@@ -29,9 +29,7 @@ struct stage {
 static void open_stage(struct stage *stage)
 {
 	peer_open(&stage->peer, SIZE);
-	if (!(stage->peer.fabric.attr.odp_caps.general_caps &
-	      IBV_ODP_SUPPORT_IMPLICIT))
-		skip(DEVICE, "it announces no implicit MR");
+	need_implicit(&stage->peer.fabric);
 	stage->mr = ibv_reg_mr(stage->peer.fabric.pd, NULL, SIZE_MAX,
 			       ALL_ACCESS | IBV_ACCESS_ON_DEMAND);
 	if (!stage->mr)

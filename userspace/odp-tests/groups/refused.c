@@ -415,9 +415,7 @@ static void implicit_has_the_same_rules(const void *what)
 
 	(void)what;
 	open_stage(&stage, 0);
-	if (!(stage.fabric.attr.odp_caps.general_caps &
-	      IBV_ODP_SUPPORT_IMPLICIT))
-		skip(DEVICE, "it has no implicit on-demand paging");
+	need_implicit(&stage.fabric);
 	all = ibv_reg_mr(stage.fabric.pd, NULL, SIZE_MAX,
 			 ALL_ACCESS | IBV_ACCESS_ON_DEMAND);
 	if (!all)

@@ -380,9 +380,7 @@ static void leaves_the_address_space(const void *what)
 
 	(void)what;
 	open_stage(&stage);
-	if (!(stage.fabric.attr.odp_caps.general_caps &
-	      IBV_ODP_SUPPORT_IMPLICIT))
-		skip(DEVICE, "it has no implicit on-demand paging");
+	need_implicit(&stage.fabric);
 	if (ibv_dereg_mr(stage.mr))
 		wrong("not deregistered");
 	stage.mr = ibv_reg_mr(stage.fabric.pd, NULL, SIZE_MAX, ON_DEMAND);

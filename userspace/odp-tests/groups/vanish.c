@@ -441,7 +441,7 @@ static void run(const struct deed *deed, bool requester)
 	open_stage(&stage, deed);
 	taken = pages_taken();
 	for (size_t i = 0; i < (options.count ?: MESSAGES) ||
-			   !has_enough(&stage) || pages_taken() == taken;
+			   !has_enough(&stage) || !was_taken(taken);
 	     i++) {
 		snprintf(doing, sizeof(doing), "message %zu", i);
 		one_message(&stage);
