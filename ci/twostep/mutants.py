@@ -48,6 +48,7 @@ NODES = (
     "-object memory-backend-ram,id=n0,size=512M -numa node,memdev=n0,cpus=0-1 "
     "-object memory-backend-ram,id=n1,size=512M -numa node,memdev=n1"
 )
+RUNS = re.compile(r"^#  RUN +(\S+) \.\.\.$", re.M)
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,7 @@ def _killed_by(status: int, said: str) -> tuple[str, str]:
     failed = re.search(r"^not ok \d+ (\S+)(?: # *(.*))?$", said, re.M)
     if failed:
         return f"`{failed[1]}`", failed[2] or ""
-    running = re.findall(r"^#  RUN +(\S+) \.\.\.$", said, re.M)
-    test = f"`{running[-1]}`" if running else "the boot"
+    test = f"`{RUNS.findall(said)[-1]}`"
     if status == LOST:
         told = re.search(r"^twostep: the guest's kernel reported: (.*)$", said, re.M)
         return test, told[1] if told else "the guest is lost"
@@ -89,26 +89,34 @@ def _killed_by(status: int, said: str) -> tuple[str, str]:
     return ("", "") if status == 0 else (test, f"status {status}")
 
 
+def _run(name: str, seed: str) -> tuple[str, str]:
+    """odp-tests in the kernel of the copy; the killer and its sentence."""
+    # In the copy's place everything is the copy's.
+    there = 'mount --bind "$1" "$2" && cd "$2" && shift 2 && exec "$@"'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", there, "sh", COPY, SRC,
+         "ci/vm", "--rxe", "--mem", "1G", "--qemu", NODES, "--nvme", "128M",
+         "--timeout", str(SECONDS), "--", "env", f"seed={seed}", "sh", "-ec", GUEST],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )  # fmt: skip
+    log = BUILD / "mutants" / f"{name}.log"
+    log.write_text(done.stdout, encoding="utf-8")
+    if not RUNS.search(done.stdout):
+        raise Problem(f"with {name} no test ran: {on_host(log)}")
+    return _killed_by(done.returncode, done.stdout)
+
+
 def _fate(file: Path, seed: str) -> Fate:
     what = file.read_text(encoding="utf-8").split("\n", 1)[0]
     began = time.monotonic()
     patch(file)
-    # In the copy's place everything is the copy's.
-    there = 'mount --bind "$1" "$2" && cd "$2" && shift 2 && exec "$@"'
     try:
-        done = subprocess.run(
-            ["unshare", "-m", "sh", "-c", there, "sh", COPY, SRC,
-             "ci/vm", "--rxe", "--mem", "1G", "--qemu", NODES, "--nvme", "128M",
-             "--timeout", str(SECONDS), "--", "env", f"seed={seed}", "sh", "-ec", GUEST],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )  # fmt: skip
+        killer, sentence = _run(file.stem, seed)
     finally:
         patch(file, "-R")
-    (BUILD / "mutants" / f"{file.stem}.log").write_text(done.stdout, encoding="utf-8")
-    killer, sentence = _killed_by(done.returncode, done.stdout)
     return Fate(file.stem, what, killer, sentence, time.monotonic() - began)
 
 
@@ -137,6 +145,9 @@ def main() -> int:
     chosen = mutants(os.environ.get("MUTANTS", ""))
     seed = os.environ.get("TEST_SEED") or "1"
     copy()
+    killer, sentence = _run("nothing", seed)
+    if killer:
+        raise Problem(f"without a mutant {killer} fails already: {sentence}")
     fates = []
     for number, file in enumerate(chosen, 1):
         fates.append(_fate(file, seed))

@@ -19,6 +19,8 @@ void channel_put(struct channel *channel, const void *bytes, size_t length)
 	const char *at = bytes;
 	ssize_t sent;
 
+	if (channel->patience)
+		alarm(channel->patience);
 	for (; length; at += sent, length -= sent) {
 		sent = send(channel->socket, at, length, MSG_NOSIGNAL);
 		if (sent <= 0)
@@ -28,6 +30,8 @@ void channel_put(struct channel *channel, const void *bytes, size_t length)
 
 void channel_get(struct channel *channel, void *bytes, size_t length)
 {
+	if (channel->patience)
+		alarm(channel->patience);
 	if (recv(channel->socket, bytes, length, MSG_WAITALL) !=
 	    (ssize_t)length)
 		wrong("the other host has given up; it says why");
@@ -109,6 +113,7 @@ void channel_open(struct channel *channel)
 	char name[LONGEST_NAME] = "";
 	uint64_t version;
 
+	*channel = (struct channel){ .socket = -1 };
 	if (!options.host)
 		skip(MACHINE, "no other host was named");
 	channel->socket = connect_to_host();

@@ -19,8 +19,14 @@
 #define CHANNEL_VERSION 1
 #define LONGEST_NAME 64
 
+/**
+ * struct channel - one
+ * @socket: of TCP
+ * @patience: seconds that the other may be silent; 0: as long as the test's deadline
+ */
 struct channel {
 	int socket;
+	unsigned int patience;
 };
 
 /* Whether the host that the options name, if they do, has an address; a sentence on stderr if not. */

@@ -6,6 +6,8 @@
 #include <time.h>
 
 #include "fabric.h"
+#include "newer.h"
+#include "options.h"
 #include "place.h"
 #include "suite.h"
 
@@ -123,6 +125,13 @@ void end_make(struct end *end, const struct fabric *fabric,
 		.pd = fabric->pd,
 		.send_ops_flags = send_ops(type),
 	};
+	uint32_t caps = odp_caps(fabric, type);
+
+	/* Not every provider makes a queue pair for these. */
+	if (!(caps & ODP_SUPPORT_ATOMIC_WRITE))
+		init.send_ops_flags &= ~(uint64_t)IBV_QP_EX_WITH_ATOMIC_WRITE;
+	if (!(caps & ODP_SUPPORT_FLUSH))
+		init.send_ops_flags &= ~(uint64_t)IBV_QP_EX_WITH_FLUSH;
 
 	end->cq = ibv_create_cq(fabric->context, 2 * DEPTH, NULL, NULL, 0);
 	if (!end->cq)
@@ -200,6 +209,9 @@ void end_connect(struct end *end, const struct fabric *fabric,
 			IBV_QP_RQ_PSN;
 	int reliable = IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
 
+	/* Soft-RoCE takes any, and its packets are cut on their way. */
+	if (mtu > fabric->mtu && (options.mtu || !place.software))
+		mtu = fabric->mtu;
 	modify(end, &attr, 0);
 	end_init(end, fabric, type);
 	attr = (struct ibv_qp_attr){
@@ -266,16 +278,25 @@ void pair_destroy(struct pair *pair)
 	end_destroy(&pair->far);
 }
 
+static double seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec + now.tv_nsec / 1e9;
+}
+
 struct ibv_wc end_wait(struct end *end, const char *whose)
 {
-	time_t late = time(NULL) + DEADLINE_SECONDS;
+	double allowed = DEADLINE_SECONDS * options.timeout_scale;
+	double late = seconds() + allowed;
 	struct ibv_wc wc;
 	int nr;
 
 	while (!(nr = ibv_poll_cq(end->cq, 1, &wc)))
-		if (time(NULL) > late)
-			wrong("no completion at the %s in %d s", whose,
-			      DEADLINE_SECONDS);
+		if (seconds() > late)
+			wrong("no completion at the %s in %.0f s", whose,
+			      allowed);
 	if (nr < 0)
 		wrong("poll failed at the %s", whose);
 	return wc;

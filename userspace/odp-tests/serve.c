@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -17,8 +18,10 @@
 #include "serve.h"
 #include "suite.h"
 
-/* Of a side that hears nothing any more. */
+/* How long the other may be silent. */
 #define PATIENCE_SECONDS 300
+/* Tests that are served at a time. */
+#define MOST_AT_A_TIME 64
 
 static int listen_here(void)
 {
@@ -40,6 +43,15 @@ static int listen_here(void)
 	return -1;
 }
 
+static void give_up(int signal)
+{
+	static const char text[] = "# wrong: the other host is silent\n";
+
+	(void)signal;
+	(void)!write(STDOUT_FILENO, text, sizeof(text) - 1);
+	_exit(FAILED);
+}
+
 /* Never returns. */
 static void serve_one(struct channel *channel)
 {
@@ -47,9 +59,9 @@ static void serve_one(struct channel *channel)
 	const struct test *test;
 	uint64_t version, seed;
 
-	/* Its tests wait for children. */
-	signal(SIGCHLD, SIG_DFL);
-	alarm(PATIENCE_SECONDS);
+	signal(SIGALRM, give_up);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	channel->patience = PATIENCE_SECONDS;
 	channel_get(channel, magic, sizeof(magic));
 	if (memcmp(magic, CHANNEL_MAGIC, sizeof(magic)))
 		wrong("somebody asks who is no odp-tests");
@@ -72,8 +84,10 @@ static void serve_one(struct channel *channel)
 
 int serve_tests(void)
 {
-	struct channel channel;
+	struct channel channel = {};
+	size_t served = 0;
 	int server;
+	pid_t child;
 
 	if (!places_choose(&place, 1))
 		return BAD_OPTION;
@@ -83,13 +97,26 @@ int serve_tests(void)
 	place_print(&place);
 	printf("# serving at port %u\n", options.tcp_port);
 	fflush(stdout);
-	signal(SIGCHLD, SIG_IGN);
 	for (;;) {
+		while (served && (served >= MOST_AT_A_TIME ||
+				  waitpid(-1, NULL, WNOHANG) > 0)) {
+			if (served >= MOST_AT_A_TIME)
+				waitpid(-1, NULL, 0);
+			served--;
+		}
 		channel.socket = accept4(server, NULL, NULL, SOCK_CLOEXEC);
 		if (channel.socket < 0)
 			continue;
-		if (!fork())
+		fflush(stdout);
+		child = fork();
+		if (!child) {
+			close(server);
 			serve_one(&channel);
+		}
+		if (child < 0)
+			fprintf(stderr, "odp-tests: no process to serve: %s\n",
+				strerror(errno));
+		served += child > 0;
 		close(channel.socket);
 	}
 }

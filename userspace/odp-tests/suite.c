@@ -2,11 +2,13 @@
 // Copyright (c) 2026 The Twostep authors
 
 #define _GNU_SOURCE
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
@@ -93,6 +95,8 @@ void skip(enum lacking lacking, const char *format, ...)
 	vsnprintf(words->reason + length, sizeof(words->reason) - length,
 		  format, arguments);
 	va_end(arguments);
+	printf("# skipped, %s\n", words->reason);
+	fflush(stdout);
 	if (options.require && list_has(options.require, running->name))
 		wrong("required, and skipped: %s", strdup(words->reason));
 	_exit(KSFT_SKIP);
@@ -140,6 +144,7 @@ static void run_in_process(struct __test_metadata *metadata,
 {
 	(void)metadata;
 	(void)variant;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (running->root && geteuid())
 		skip(MACHINE, "only root may do it");
 	begin_sequence(running->name);
@@ -149,7 +154,8 @@ static void run_in_process(struct __test_metadata *metadata,
 
 const struct test *test_begin(const char *name, uint64_t seed)
 {
-	options.seed = seed;
+	/* Not the numbers of the other side. */
+	options.seed = ~seed;
 	for (size_t i = 0; i < nr_known; i++)
 		if (!strcmp(known[i]->name, name)) {
 			running = known[i];
@@ -157,6 +163,12 @@ const struct test *test_begin(const char *name, uint64_t seed)
 			return running;
 		}
 	return NULL;
+}
+
+void test_is_late(double seconds)
+{
+	snprintf(words->reason, sizeof(words->reason),
+		 "not done in %.0f s, at: %s", seconds, doing);
 }
 
 const char *test_name(void)
@@ -207,10 +219,11 @@ static void run_test(const struct test *test, struct results *results)
 	watch_begin(&now->pid, allowed);
 	__run_test(&group, &no_variant, now);
 	outcome = outcome_of(now);
-	if (watch_end())
-		snprintf(words->reason, sizeof(words->reason),
-			 "not done in %.0f s, at: %s", allowed, doing);
-	else if (outcome == FAILED_TEST && !*words->reason)
+	/* Children of its own that it left behind. */
+	if (now->pid > 0)
+		kill(-now->pid, SIGKILL);
+	watch_end();
+	if (outcome == FAILED_TEST && !*words->reason)
 		snprintf(words->reason, sizeof(words->reason),
 			 "its process ended, at: %s", doing);
 	results_add(results, test->name, place.device, outcome,
@@ -332,6 +345,10 @@ int run_tests(void)
 	now = shared(sizeof(*now));
 	print_header(places, nr_places, nr);
 	for (round_now = 0; round_now < options.repeat; round_now++) {
+		if (options.repeat > 1)
+			printf("# round %zu: --seed=%llu repeats it\n",
+			       round_now + 1,
+			       (unsigned long long)options.seed + round_now);
 		if (options.shuffle)
 			shuffle(chosen, nr);
 		for (size_t i = 0; i < nr_places && !is_enough(&results); i++)

@@ -108,6 +108,9 @@ int run_tests(void);
 /* Be the process of the other host's side of a test, with its random numbers. NULL: no such. */
 const struct test *test_begin(const char *name, uint64_t seed);
 
+/* Give the test that runs the reason that it was late. */
+void test_is_late(double seconds);
+
 /* The name of the test that runs. */
 const char *test_name(void);
 

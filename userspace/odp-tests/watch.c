@@ -4,12 +4,14 @@
 #define _GNU_SOURCE
 #include <ctype.h>
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,6 +20,9 @@
 #include "suite.h"
 #include "watch.h"
 
+/* For what is printed of a late test. */
+#define PATIENCE_SECONDS 10
+
 /**
  * struct watch - the thread, and what it waits for
  * @lock: of the rest
@@ -25,8 +30,8 @@
  * @thread: runs as long as the program
  * @process: of the test, or NULL
  * @end: when it is late
+ * @seconds: that it may take
  * @log: the kernel's messages, read up to the test's begin; -1 if that is not allowed
- * @late: it was ended
  */
 static struct watch {
 	pthread_mutex_t lock;
@@ -34,8 +39,8 @@ static struct watch {
 	pthread_t thread;
 	const pid_t *process;
 	struct timespec end;
+	double seconds;
 	int log;
-	bool late;
 } watch = { .lock = PTHREAD_MUTEX_INITIALIZER, .log = -1 };
 
 static void print_file(const char *path)
@@ -162,10 +167,15 @@ static void print_log(void)
 	printf("# the kernel said:\n");
 	if (watch.log < 0)
 		printf("#   (only root is told)\n");
-	while (watch.log >= 0 &&
-	       (length = read(watch.log, message, sizeof(message) - 1)) > 0) {
+	while (watch.log >= 0) {
 		char *text;
 
+		length = read(watch.log, message, sizeof(message) - 1);
+		/* EPIPE: some were written over before they were read. */
+		if (length < 0 && errno == EPIPE)
+			continue;
+		if (length <= 0)
+			break;
 		message[length] = 0;
 		text = strchr(message, ';');
 		if (text)
@@ -174,20 +184,43 @@ static void print_log(void)
 	}
 }
 
-static void end_late(pid_t process)
+/*
+ * What asks for locks that a hanging test may keep: by a process of its own, which ends after
+ * some seconds in any case.
+ */
+static void print_what_may_hang(pid_t process)
 {
-	printf("# not done in time, at: %s\n", doing);
-	print_threads(process);
-	print_queue_pairs();
-	print_counters();
-	print_memory(process);
-	print_log();
+	pid_t child;
+
 	fflush(stdout);
+	child = fork();
+	if (!child) {
+		alarm(PATIENCE_SECONDS);
+		print_queue_pairs();
+		print_memory(process);
+		fflush(stdout);
+		_exit(0);
+	}
+	if (child > 0)
+		waitpid(child, NULL, 0);
+}
+
+static void end_late(pid_t process, double seconds)
+{
+	printf("# not done in %.0f s, at: %s\n", seconds, doing);
+	print_threads(process);
+	print_counters();
+	print_log();
+	print_what_may_hang(process);
+	test_is_late(seconds);
 	kill(-process, SIGKILL);
 }
 
 static void *run_watch(void *nothing)
 {
+	double seconds;
+	pid_t process;
+
 	(void)nothing;
 	pthread_mutex_lock(&watch.lock);
 	for (;;) {
@@ -196,9 +229,13 @@ static void *run_watch(void *nothing)
 		} else if (pthread_cond_timedwait(&watch.changed, &watch.lock,
 						  &watch.end) &&
 			   watch.process) {
-			watch.late = true;
-			end_late(*watch.process);
+			process = *watch.process;
+			seconds = watch.seconds;
 			watch.process = NULL;
+			/* Whoever waits for the test must not wait for this too. */
+			pthread_mutex_unlock(&watch.lock);
+			end_late(process, seconds);
+			pthread_mutex_lock(&watch.lock);
 		}
 	}
 	return NULL;
@@ -229,20 +266,16 @@ void watch_begin(const pid_t *process, double seconds)
 		lseek(watch.log, 0, SEEK_END);
 	clock_gettime(CLOCK_MONOTONIC, &watch.end);
 	watch.end.tv_sec += (time_t)seconds + 1;
+	watch.seconds = seconds;
 	watch.process = process;
-	watch.late = false;
 	pthread_cond_signal(&watch.changed);
 	pthread_mutex_unlock(&watch.lock);
 }
 
-bool watch_end(void)
+void watch_end(void)
 {
-	bool late;
-
 	pthread_mutex_lock(&watch.lock);
 	watch.process = NULL;
-	late = watch.late;
 	pthread_cond_signal(&watch.changed);
 	pthread_mutex_unlock(&watch.lock);
-	return late;
 }

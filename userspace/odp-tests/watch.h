@@ -10,13 +10,12 @@
 #ifndef WATCH_H
 #define WATCH_H
 
-#include <stdbool.h>
 #include <sys/types.h>
 
 /* Begin to watch a test that may take @seconds; @process is read when they are over. */
 void watch_begin(const pid_t *process, double seconds);
 
-/* It has ended. Returns true if that was because it was late. */
-bool watch_end(void);
+/* It has ended. */
+void watch_end(void);
 
 #endif /* WATCH_H */

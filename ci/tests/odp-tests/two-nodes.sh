@@ -37,14 +37,15 @@ until grep -q serving served; do
 done
 odp-tests serve -d rxe1 2>said && fail "two serve at one port"
 grep -q "port 18580 cannot be served: Address already in use" said || fail "$(cat said)"
-printf 'GET / HTTP/1.0\r\n\r\n' >/dev/tcp/127.0.0.1/18580
+# Somebody else: it may hang up while he speaks.
+(printf 'GET / HTTP/1.0\r\n\r\n' >/dev/tcp/127.0.0.1/18580) 2>/dev/null || echo "hung up"
 
-$client --require='*' --filter='two_nodes.*'
-[ "$(cat /sys/class/net/v1/statistics/rx_packets)" -gt 1000 ] || fail "nothing went over the wire"
+$client --require='*' --filter='two_nodes.*' -n "${messages:?}"
+[ "$(cat /sys/class/net/v1/statistics/rx_packets)" -gt 300 ] || fail "nothing went over the wire"
 
 # One packet in fifty is lost on the way there: what is reliable does not notice.
 tc qdisc add dev v0 root netem loss 2%
-$client --require='*' --filter='two_nodes.*-*.uc_*' -n 20 --timeout-scale=2
+$client --require='*' --filter='two_nodes.*-*.uc_*' -n $((messages / 2)) --timeout-scale=2
 tc -s qdisc show dev v0 | grep -o 'dropped [1-9][0-9]*' || fail "nothing was lost"
 tc qdisc del dev v0 root
 

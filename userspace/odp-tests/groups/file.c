@@ -10,11 +10,13 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/memfd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "peer.h"
@@ -69,6 +71,15 @@ static void *map(const struct stage *stage, int protection, int flags)
 	return bytes;
 }
 
+static bool is_of_memory(int file)
+{
+	struct statfs system;
+
+	if (fstatfs(file, &system))
+		wrong("fstatfs: %s", strerror(errno));
+	return system.f_type == TMPFS_MAGIC || system.f_type == RAMFS_MAGIC;
+}
+
 /* WHAT is how the file is opened. */
 static void open_stage(struct stage *stage, const void *what, int flags)
 {
@@ -78,6 +89,8 @@ static void open_stage(struct stage *stage, const void *what, int flags)
 	stage->file = opened();
 	if (stage->file < 0)
 		skip(MACHINE, "no file without a name: %s", strerror(errno));
+	if (opened == open_disk && is_of_memory(stage->file))
+		skip(MACHINE, "TMPDIR is on no disk");
 	if (ftruncate(stage->file, SIZE))
 		wrong("no file of %lu bytes: %s", SIZE, strerror(errno));
 	region_over(&stage->region, &stage->peer.fabric,

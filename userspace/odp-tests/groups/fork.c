@@ -9,6 +9,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,8 +39,9 @@ struct family {
 };
 
 /* What the child finds wrong, as its status. */
-enum { GOOD, OTHER_BYTES, NO_WORD };
+enum { GOOD, OTHER_BYTES = 10, NO_WORD };
 
+/* Of the child; the parent ends the test with words. */
 static void tell(const int *way)
 {
 	if (write(way[1], "", 1) != 1)
@@ -54,6 +56,37 @@ static void hear(const int *way)
 		_exit(NO_WORD);
 }
 
+/* The child has ended, and says by its status what it found. */
+static void reap(struct family *family)
+{
+	int status = 0;
+
+	if (waitpid(family->child, &status, 0) != family->child)
+		wrong("no child to wait for");
+	if (WIFEXITED(status) && WEXITSTATUS(status) == OTHER_BYTES)
+		wrong("the child has bytes that the device wrote since");
+	if (status)
+		wrong("the child ended with %#x", status);
+}
+
+static void tell_child(struct family *family)
+{
+	if (write(family->to_child[1], "", 1) != 1) {
+		reap(family);
+		wrong("the child has ended");
+	}
+}
+
+static void hear_child(struct family *family)
+{
+	char word;
+
+	if (read(family->to_parent[0], &word, 1) != 1) {
+		reap(family);
+		wrong("the child has ended");
+	}
+}
+
 /* Memory that the device has, its pages written or only read. */
 static void have_memory(struct family *family, bool written)
 {
@@ -64,9 +97,6 @@ static void have_memory(struct family *family, bool written)
 		peer_writes(&family->peer, &family->region, 0, SIZE);
 	else
 		peer_reads(&family->peer, &family->region, 0, SIZE);
-	if (pipe2(family->to_child, O_CLOEXEC) ||
-	    pipe2(family->to_parent, O_CLOEXEC))
-		wrong("no pipe: %s", strerror(errno));
 }
 
 /* The child has what there was at the fork, and may write all over it. */
@@ -87,29 +117,35 @@ static void be_child(struct family *family, bool writes)
 	_exit(GOOD);
 }
 
-static void begin(struct family *family, bool writes)
+/* Returns 0 in the child. Each end is open only where it is used: an end is seen. */
+static pid_t bear(struct family *family)
 {
+	signal(SIGPIPE, SIG_IGN);
+	if (pipe2(family->to_child, O_CLOEXEC) ||
+	    pipe2(family->to_parent, O_CLOEXEC))
+		wrong("no pipe: %s", strerror(errno));
 	fflush(stdout);
 	family->child = fork();
 	if (family->child < 0)
 		wrong("no child: %s", strerror(errno));
-	if (!family->child)
+	close(family->to_child[family->child ? 0 : 1]);
+	close(family->to_parent[family->child ? 1 : 0]);
+	return family->child;
+}
+
+static void begin(struct family *family, bool writes)
+{
+	if (!bear(family))
 		be_child(family, writes);
-	hear(family->to_parent);
+	hear_child(family);
 }
 
 static void end(struct family *family)
 {
-	int status;
-
-	tell(family->to_child);
-	if (waitpid(family->child, &status, 0) != family->child)
-		wrong("no child to wait for");
-	if (status)
-		wrong(WEXITSTATUS(status) == OTHER_BYTES ?
-			      "the child has bytes that the device wrote since" :
-			      "the child ended with %#x",
-		      status);
+	tell_child(family);
+	reap(family);
+	close(family->to_child[1]);
+	close(family->to_parent[0]);
 }
 
 static void leave(struct family *family)
@@ -128,8 +164,8 @@ static void child_keeps_what_was(const void *what)
 	for (int i = 0; i < 20; i++)
 		peer_writes(&family.peer, &family.region, below(SIZE / 2),
 			    1 + below(SIZE / 2));
-	tell(family.to_child);
-	hear(family.to_parent);
+	tell_child(&family);
+	hear_child(&family);
 	end(&family);
 	region_check(&family.region);
 	leave(&family);
@@ -142,8 +178,8 @@ static void parent_keeps_what_was(const void *what)
 
 	have_memory(&family, what != NULL);
 	begin(&family, true);
-	tell(family.to_child);
-	hear(family.to_parent);
+	tell_child(&family);
+	hear_child(&family);
 	region_check(&family.region);
 	peer_reads(&family.peer, &family.region, 0, SIZE);
 	peer_writes(&family.peer, &family.region, 5, SIZE - 10);
@@ -162,8 +198,8 @@ static void parent_writes(const void *what)
 	region_fill(&family.region, 3, SIZE - 6);
 	peer_reads(&family.peer, &family.region, 0, SIZE);
 	peer_writes(&family.peer, &family.region, PAGE - 7, 9 * PAGE);
-	tell(family.to_child);
-	hear(family.to_parent);
+	tell_child(&family);
+	hear_child(&family);
 	end(&family);
 	region_check(&family.region);
 	leave(&family);
@@ -180,8 +216,8 @@ static void one_after_the_other(const void *what)
 		begin(&family, i % 2);
 		peer_writes(&family.peer, &family.region, below(SIZE / 2),
 			    1 + below(SIZE / 2));
-		tell(family.to_child);
-		hear(family.to_parent);
+		tell_child(&family);
+		hear_child(&family);
 		end(&family);
 		peer_reads(&family.peer, &family.region, 0, SIZE);
 	}
@@ -196,15 +232,14 @@ static void kept_from_children(const void *what)
 	have_memory(&family, what != NULL);
 	if (madvise(family.region.bytes, SIZE, MADV_DONTFORK))
 		wrong("madvise: %s", strerror(errno));
-	fflush(stdout);
-	family.child = fork();
-	if (!family.child)
-		_exit(msync(family.region.bytes, SIZE, MS_ASYNC) &&
-				      errno == ENOMEM ?
-			      GOOD :
-			      OTHER_BYTES);
+	if (!bear(&family)) {
+		if (!msync(family.region.bytes, SIZE, MS_ASYNC) ||
+		    errno != ENOMEM)
+			_exit(OTHER_BYTES);
+		hear(family.to_child);
+		_exit(GOOD);
+	}
 	peer_writes(&family.peer, &family.region, 1, SIZE - 2);
-	tell(family.to_child);
 	end(&family);
 	peer_reads(&family.peer, &family.region, 0, SIZE);
 	leave(&family);

@@ -20,6 +20,8 @@
 #include <string.h>
 
 #include "fabric.h"
+#include "newer.h"
+#include "place.h"
 #include "region.h"
 #include "suite.h"
 
@@ -105,13 +107,38 @@ static bool has_immediate(enum operation operation)
 	return operation == SEND_IMM || operation == WRITE_IMM;
 }
 
+/* What the device must announce. */
+static uint32_t caps_of(enum operation operation, bool srq)
+{
+	static const uint32_t caps[] = {
+		[SEND] = IBV_ODP_SUPPORT_SEND | IBV_ODP_SUPPORT_RECV,
+		[SEND_IMM] = IBV_ODP_SUPPORT_SEND | IBV_ODP_SUPPORT_RECV,
+		[WRITE] = IBV_ODP_SUPPORT_WRITE,
+		[WRITE_IMM] = IBV_ODP_SUPPORT_WRITE,
+		[READ] = IBV_ODP_SUPPORT_READ,
+		[SWAP] = IBV_ODP_SUPPORT_ATOMIC,
+		[ADD] = IBV_ODP_SUPPORT_ATOMIC,
+		[ATOMIC_WRITE] = ODP_SUPPORT_ATOMIC_WRITE,
+		[FLUSH] = ODP_SUPPORT_FLUSH,
+	};
+
+	return caps[operation] | (srq ? IBV_ODP_SUPPORT_SRQ_RECV : 0);
+}
+
 static void open_stage(struct stage *stage, enum ibv_qp_type type,
 		       enum operation operation, enum ibv_mtu mtu, bool srq)
 {
+	uint32_t caps = caps_of(operation, srq);
 	int access = ALL_ACCESS;
 
 	stage->operation = operation;
 	fabric_open_odp(&stage->fabric, type);
+	if ((odp_caps(&stage->fabric, type) & caps) != caps)
+		skip(place.software ? KERNEL : DEVICE,
+		     "%s does not announce this operation on demand",
+		     place.device);
+	if (mtu > place.mtu && !place.software)
+		skip(MACHINE, "the port's MTU is %u", mtu_bytes(place.mtu));
 	if (operation == FLUSH)
 		access |= IBV_ACCESS_FLUSH_GLOBAL;
 	pair_make(&stage->pair, &stage->fabric, type, mtu, srq);

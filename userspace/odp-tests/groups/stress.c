@@ -481,12 +481,16 @@ static void mix(const void *what)
 	if (pthread_create(&thread, NULL, change_nothing, &stage))
 		wrong("no thread");
 	end = time(NULL) + seconds;
-	while (options.count ? stage.step < options.count : time(NULL) < end)
+	/* As long as either that is asked for lasts. */
+	if (options.count && !options.seconds)
+		end = 0;
+	while (stage.step < options.count || time(NULL) < end)
 		one_step(&stage);
 	__atomic_store_n(&stage.ends, true, __ATOMIC_RELAXED);
 	pthread_join(thread, NULL);
 	*doing = 0;
-	printf("# %zu steps; -n %zu repeats them\n", stage.step, stage.step);
+	printf("# %zu steps; -n %zu without -D repeats them\n", stage.step,
+	       stage.step);
 	close_stage(&stage);
 }
 

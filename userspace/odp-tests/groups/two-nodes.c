@@ -29,6 +29,8 @@
 #define WORDS 64
 /* How long a receive is held back, at most, if nothing tells that somebody waits for it. */
 #define HOLD_BACK_SECONDS 3
+/* Soft-RoCE counts them. */
+#define MISSED "send_rnr_err"
 
 /**
  * struct kind - what is tried
@@ -131,19 +133,19 @@ static bool has_receives(const struct kind *kind)
 	       kind->opcode == IBV_WR_RDMA_WRITE_WITH_IMM;
 }
 
-static uint64_t counter_or_0(const char *name)
+/*
+ * Until this device has told somebody to come again, where it counts that; else for a moment.
+ */
+static void wait_until_missed(bool counted, uint64_t before)
 {
-	uint64_t value;
-
-	return hw_counter(name, &value) ? value : 0;
-}
-
-/* Until this device has told somebody to come again, where it counts that. */
-static void wait_until_missed(uint64_t before)
-{
+	const struct timespec moment = { .tv_nsec = 30000000 };
 	time_t end = time(NULL) + HOLD_BACK_SECONDS;
+	uint64_t now = before;
 
-	while (counter_or_0("send_rnr_err") == before && time(NULL) < end)
+	if (!counted)
+		nanosleep(&moment, NULL);
+	while (counted && hw_counter(MISSED, &now) && now == before &&
+	       time(NULL) < end)
 		;
 }
 
@@ -151,13 +153,14 @@ static void receive(struct side *side, const struct kind *kind, size_t at,
 		    size_t length)
 {
 	struct ibv_sge sge = region_sge(&side->region, at, length);
-	uint64_t before = counter_or_0("send_rnr_err");
+	uint64_t before = 0;
+	bool counted = hw_counter(MISSED, &before);
 
 	if (kind->late) {
 		/* The message is on its way, and nothing to receive it. */
 		channel_meet(side->channel, 1);
 		channel_meet(side->channel, 2);
-		wait_until_missed(before);
+		wait_until_missed(counted, before);
 		post_receive(&side->end, &sge, 1);
 	} else {
 		post_receive(&side->end, &sge, 1);
@@ -220,12 +223,7 @@ static void serve(struct channel *channel, const void *what)
 	pthread_t thread;
 
 	side_open(&side, channel, kind);
-	if (kind->opcode == IBV_WR_RDMA_READ ||
-	    kind->opcode == IBV_WR_ATOMIC_FETCH_AND_ADD || kind->churn ||
-	    has_receives(kind))
-		tell_other(&side, side.region.want);
-	else
-		tell_other(&side, side.region.bytes);
+	tell_other(&side, side.region.want);
 	region_prepare(&side.region, COLD);
 	channel_meet(channel, 10);
 	if (kind->churn && pthread_create(&thread, NULL, take_pages, &taker))
@@ -300,14 +298,15 @@ static void run(const void *what)
 	const struct kind *kind = what;
 	uint8_t *theirs = malloc(SIZE);
 	struct channel channel;
-	uint64_t before;
+	uint64_t before, after;
 	struct side side;
+	bool counted;
 
 	channel_open(&channel);
 	side_open(&side, &channel, kind);
 	channel_get(&channel, theirs, SIZE);
 	channel_meet(&channel, 10);
-	before = counter_or_0("odp_faults");
+	counted = hw_counter("odp_faults", &before);
 	for (size_t i = 0; i < (options.count ?: MESSAGES); i++) {
 		snprintf(doing, sizeof(doing), "message %zu", i);
 		one_message(&side, kind, theirs);
@@ -316,7 +315,7 @@ static void run(const void *what)
 	say_next(&side, 0, 0);
 	tell_other(&side, theirs);
 	channel_meet(&channel, 11);
-	if (before && counter_or_0("odp_faults") == before)
+	if (counted && hw_counter("odp_faults", &after) && after == before)
 		wrong("no page was faulted in");
 	side_close(&side);
 	channel_close(&channel);
